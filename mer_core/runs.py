@@ -1,0 +1,264 @@
+"""Run folders: what a pipeline writes and pages read.
+
+`artifacts/runs/<run_id>/` is written under a temporary name and renamed when complete, so a folder without `run.json` is never
+a run. Its files are listed in the README; the names stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mer_core.datasets.dataset import Dataset
+from mer_core.errors import UserError
+from mer_core.explain.attribution import FeatureExplanation, read_explanation, write_explanation
+from mer_core.jobs import Job
+from mer_core.paths import artifacts_root
+
+SCHEMA = 1
+PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "opensmile", "shap", "librosa", "soundfile", "torch", "transformers")
+_PARTIAL = ".partial-"
+
+
+def runs_root() -> Path:
+    """Folder of all runs."""
+    return artifacts_root() / "runs"
+
+
+def config_digest(config: object) -> str:
+    """Six hex digits of a config dataclass; the same config has the same digest."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode()).hexdigest()[:6]
+
+
+def new_run_id(pipeline: str, *words: str, config: object) -> str:
+    """`20261121-034500-train-demo-stats8-ridge-1a2b3c`: sorts by time, reads without opening."""
+    slug = "-".join("".join(c if c.isalnum() else "-" for c in Path(word).stem)[:24].strip("-") for word in words if word)
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{pipeline}-{slug}-{config_digest(config)}".lower()
+
+
+def plain(value: object) -> object:
+    """Turn numpy numbers, tuples and paths into what JSON knows; NaN and infinities become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (datetime, Path)):
+        return str(value)
+    return value
+
+
+def describe_dataset(dataset: Dataset) -> dict:
+    """What `run.json` says of the data."""
+    return {
+        "name": dataset.name,
+        "layout": dataset.layout,
+        "root": dataset.root,
+        "label_version": dataset.label_version,
+        "scale": dataset.scale,
+        "fingerprint": dataset.fingerprint(),
+        "synthetic": dataset.synthetic,
+        "n_tracks": len(dataset.tracks),
+        "report": asdict(dataset.report),
+    }
+
+
+class RunWriter:
+    """A run folder in the making: files are written under a temporary name, and the folder appears when all is there."""
+
+    def __init__(self, run_id: str, pipeline: str, config: object, job: Job, span: tuple[float, float] = (0.0, 1.0)):
+        """`span` is the part of the job's progress bar that this run fills."""
+        self.run_id, self.job, self._span = run_id, job, span
+        self.final = runs_root() / run_id
+        self.folder = runs_root() / f"{_PARTIAL}{run_id}"
+        self._started, self._clock = datetime.now(UTC), time.monotonic()
+        self._about = {"schema": SCHEMA, "run_id": run_id, "pipeline": pipeline, "config": asdict(config)}
+
+    def __enter__(self) -> RunWriter:
+        """Make the temporary folder; UserError when a run of this name is complete."""
+        if self.final.exists():
+            raise UserError(f"run {self.run_id!r} exists already; give another --run-id or delete {self.final}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Rename the folder when all went well, else remove it."""
+        if error is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        self._about |= {
+            "versions": installed_versions(),
+            "started": self._started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self._clock, 2),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        }
+        for name in ("status.json", "log.txt"):
+            if (self.job.folder / name).exists():
+                shutil.copyfile(self.job.folder / name, self.folder / name)
+        status = json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
+        self.write_json("status.json", status | {"state": "done", "fraction": 1.0, "run": self.run_id})
+        self.write_json("run.json", self._about)
+        os.replace(self.folder, self.final)
+        self.job.opens_on(self.run_id)
+
+    def about(self, **facts: object) -> None:
+        """Add facts to `run.json`."""
+        self._about |= facts
+
+    def progress(self, fraction: float, message: str) -> None:
+        """Say how far this run is, 0..1."""
+        low, high = self._span
+        self.job.progress(low + fraction * (high - low), message)
+
+    def log(self, text: str) -> None:
+        """Append to the log."""
+        self.job.log(text)
+
+    def write_json(self, name: str, content: object) -> None:
+        """Write a JSON file into the folder (NaN as null)."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(plain(content), indent=1, allow_nan=False), encoding="utf-8")
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a table as Parquet, without its index."""
+        table.to_parquet(self.folder / f"{name}.parquet", index=False)
+
+    def write_explanation(self, name: str, explanation: FeatureExplanation) -> None:
+        """Write attributions under `explanations/<name>/`."""
+        write_explanation(self.folder / "explanations" / name, explanation)
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the libraries that numbers depend on."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run; its tables are read when asked for."""
+
+    run_id: str
+    folder: Path
+    about: dict
+
+    def _table(self, name: str) -> pd.DataFrame:
+        path = self.folder / f"{name}.parquet"
+        if not path.exists():
+            raise UserError(f"run {self.run_id!r} has no {name}; the {self.about['pipeline']!r} pipeline does not write them")
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}); delete the run and make it again") from None
+
+    @cached_property
+    def metrics(self) -> dict:
+        """`metrics.json`."""
+        return _read_json(self.folder / "metrics.json")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Out-of-fold predictions: track_id, part, fold, target, true, predicted, lower, upper."""
+        return self._table("predictions")
+
+    @cached_property
+    def tracks(self) -> pd.DataFrame:
+        """Tracks as the run saw them: track_id, path, part, group, fold, ratings, spread, metadata."""
+        return self._table("tracks")
+
+    @cached_property
+    def neighbours(self) -> pd.DataFrame:
+        """Nearest tracks in standardised feature space: track_id, rank, neighbour, distance."""
+        return self._table("neighbours")
+
+    def explanation_names(self) -> tuple[str, ...]:
+        """Which attributions the run holds, e.g. ("shap",)."""
+        folder = self.folder / "explanations"
+        return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
+
+    def explanation(self, name: str) -> FeatureExplanation:
+        """Attributions by name; UserError with the command that makes them where they are missing."""
+        if name not in self.explanation_names():
+            raise UserError(
+                f"run {self.run_id!r} has no {name!r} explanation; "
+                f"make it with: python -m pipelines explain --run {self.run_id} --method {name}"
+            )
+        return read_explanation(self.folder / "explanations" / name)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A line of the index: enough for a leaderboard; `problem` says why a folder cannot be used."""
+
+    run_id: str
+    about: dict
+    metrics: dict
+    problem: str | None = None
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the folder is not a complete run; delete it and run the pipeline again") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete the run and make it again") from None
+    if content.get("schema") != SCHEMA:
+        raise UserError(f"{path} has schema {content.get('schema')!r}, expected {SCHEMA}: it was written by another version")
+    return content
+
+
+def read_run(run: str | Path) -> Run:
+    """A finished run by id, by folder, or "latest"; UserError with the nearest ids where there is none."""
+    folder = Path(run) if Path(run).is_dir() and Path(run, "run.json").exists() else runs_root() / str(run)
+    if str(run) == "latest":
+        complete = [s.run_id for s in list_runs() if s.problem is None and s.metrics.get("targets")]
+        if not complete:
+            raise UserError("there is no finished run yet; make one with: python -m pipelines train --dataset demo")
+        folder = runs_root() / complete[0]
+    if not folder.is_dir() or not (folder.parent == runs_root() or (folder / "run.json").exists()):
+        import difflib
+
+        near = difflib.get_close_matches(str(run), [s.run_id for s in list_runs()], n=3, cutoff=0.3)
+        hint = f"did you mean {', '.join(near)}?" if near else "list them with: python -m pipelines list"
+        raise UserError(f"run {str(run)!r} was not found in {runs_root()}; {hint}")
+    return Run(folder.name, folder, _read_json(folder / "run.json"))
+
+
+def list_runs() -> list[RunSummary]:
+    """All run folders, newest first; unreadable ones come with the reason."""
+    if not runs_root().is_dir():
+        return []
+    found = []
+    for folder in runs_root().iterdir():
+        if not folder.is_dir() or folder.name.startswith("."):
+            continue
+        try:
+            run = read_run(folder.name)
+            found.append(RunSummary(run.run_id, run.about, run.metrics))
+        except UserError as error:
+            found.append(RunSummary(folder.name, {}, {}, str(error)))
+    return sorted(found, key=lambda summary: (summary.about.get("started", ""), summary.run_id), reverse=True)
