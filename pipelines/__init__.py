@@ -1,0 +1,39 @@
+"""Pipelines and commands by name; each is a small module, imported when it is asked for.
+
+A pipeline module has a frozen dataclass `Config`, whose fields carry `metadata={"help": ..., "choices": ...}`, and
+`run(config, dataset, writer)`. A command module has `add_arguments(parser)` and `main(arguments) -> exit code`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import MISSING, field
+from types import ModuleType
+
+PIPELINES = {
+    "demo": "pipelines.demo",
+    "features": "pipelines.features",
+    "train": "pipelines.train",
+    "explain": "pipelines.explain",
+}
+COMMANDS = {
+    "predict": "pipelines.predict",
+    "list": "pipelines.list",
+    "show": "pipelines.show",
+}
+
+
+def load(name: str) -> ModuleType:
+    """Import the module behind a pipeline's or command's name; KeyError when there is none."""
+    return importlib.import_module((PIPELINES | COMMANDS)[name])
+
+
+def option(default: object, help: str, choices: tuple[str, ...] | None = None) -> object:
+    """Field of a `Config`: its default, one sentence of help, and what may be chosen.
+
+    A default of MISSING makes the field required.
+    """
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+REQUIRED = MISSING
