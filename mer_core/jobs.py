@@ -1,8 +1,8 @@
 """Work that outlives a page: start a pipeline as a process of its own, watch it through two files, cancel it.
 
-A job's folder `artifacts/jobs/<job_id>/` holds `status.json` (replaced atomically, with a heartbeat) and `log.txt`. It stays
-when the work fails or is cancelled, so that the reason can be read later. Liveness is judged by the heartbeat, never by the
-process id: a dead child can keep its id as a zombie.
+A job's folder `artifacts/jobs/<job_id>/` holds `status.json` (replaced atomically, with a heartbeat) and `log.txt`.
+It stays when the work fails or is cancelled, so that the reason can be read later. Liveness is judged by the
+heartbeat, never by the process id: a dead child can keep its id as a zombie.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def write_atomically(path: Path, text: str) -> None:
 class Job:
     """Status file, log and heartbeat of the process that does the work.
 
-    Used as a context manager: leaving it normally means "done", a UserError or any other exception "failed" with the reason,
-    KeyboardInterrupt "cancelled". The exception goes on.
+    Used as a context manager: leaving it normally means "done", a UserError or any other exception "failed" with the
+    reason, KeyboardInterrupt "cancelled". The exception goes on.
     """
 
     def __init__(self, job_id: str, pipeline: str, arguments: tuple[str, ...] = (), echo: bool = True):
@@ -177,10 +177,14 @@ def job_status(job_id: str) -> JobStatus | None:
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, TypeError) as error:
-        return JobStatus(job_id, "unknown", "failed", message=f"status.json cannot be read ({error}); delete {path.parent}")
+        return JobStatus(
+            job_id, "unknown", "failed", message=f"status.json cannot be read ({error}); delete {path.parent}"
+        )
     status = replace(status, arguments=tuple(status.arguments))
     if status.active and time.time() - status.heartbeat > SILENT_AFTER_S:
-        return replace(status, state="died", message="the process ended without a word; see the log, then start it again")
+        return replace(
+            status, state="died", message="the process ended without a word; see the log, then start it again"
+        )
     return status
 
 
@@ -203,18 +207,22 @@ def list_jobs() -> list[JobStatus]:
 def start_job(pipeline: str, arguments: dict[str, object], job_id: str | None = None) -> str:
     """Start `python -m pipelines PIPELINE --field value ...` in the background and return the job's id.
 
-    The process is detached: it goes on when the page, or the server, is left. A first status is written at once, so that a
-    watcher sees the job before the process has loaded its libraries.
+    The process is detached: it goes on when the page, or the server, is left. A first status is written at once, so
+    that a watcher sees the job before the process has loaded its libraries.
     """
     job_id = _checked(job_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{pipeline}-{os.urandom(2).hex()}")
     options = [part for name, value in arguments.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     folder = jobs_root() / job_id
     folder.mkdir(parents=True, exist_ok=True)
     now = time.time()
-    first = JobStatus(job_id, pipeline, heartbeat=now, started=now, arguments=tuple(options), message="loading libraries")
+    first = JobStatus(
+        job_id, pipeline, heartbeat=now, started=now, arguments=tuple(options), message="loading libraries"
+    )
     write_atomically(folder / "status.json", json.dumps(asdict(first)))
     command = [sys.executable, "-m", "pipelines", pipeline, *options, "--run-id", job_id]
-    detached = {"start_new_session": True} if os.name == "posix" else {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    detached = (
+        {"start_new_session": True} if os.name == "posix" else {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    )
     with (folder / "output.txt").open("w", encoding="utf-8") as output:
         subprocess.Popen(
             command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **detached
@@ -227,7 +235,9 @@ def cancel_job(job_id: str) -> None:
     """Ask a running job to stop; it removes what it has half-written. UserError when it is not running."""
     status = job_status(job_id)
     if status is None or not status.active:
-        raise UserError(f"job {job_id!r} is not running ({'unknown' if status is None else status.state}); nothing to cancel")
+        raise UserError(
+            f"job {job_id!r} is not running ({'unknown' if status is None else status.state}); nothing to cancel"
+        )
     if not status.pid:
         raise UserError(f"job {job_id!r} is still loading its libraries; try again in a few seconds")
     try:

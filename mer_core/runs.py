@@ -1,7 +1,7 @@
 """Run folders: what a pipeline writes and pages read.
 
-`artifacts/runs/<run_id>/` is written under a temporary name and renamed when complete, so a folder without `run.json` is never
-a run. Its files are listed in the README; the names stand here and nowhere else.
+`artifacts/runs/<run_id>/` is written under a temporary name and renamed when complete, so a folder without `run.json`
+is never a run. Its files are listed in the README; the names stand here and nowhere else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,18 @@ from mer_core.jobs import Job
 from mer_core.paths import artifacts_root
 
 SCHEMA = 1
-PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "opensmile", "shap", "librosa", "soundfile", "torch", "transformers")
+PACKAGES = (
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "opensmile",
+    "shap",
+    "librosa",
+    "soundfile",
+    "torch",
+    "transformers",
+)
 _PARTIAL = ".partial-"
 
 
@@ -45,7 +56,9 @@ def config_digest(config: object) -> str:
 
 def new_run_id(pipeline: str, *words: str, config: object) -> str:
     """`20261121-034500-train-demo-stats8-ridge-1a2b3c`: sorts by time, reads without opening."""
-    slug = "-".join("".join(c if c.isalnum() else "-" for c in Path(word).stem)[:24].strip("-") for word in words if word)
+    slug = "-".join(
+        "".join(c if c.isalnum() else "-" for c in Path(word).stem)[:24].strip("-") for word in words if word
+    )
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{pipeline}-{slug}-{config_digest(config)}".lower()
 
 
@@ -80,7 +93,7 @@ def describe_dataset(dataset: Dataset) -> dict:
 
 
 class RunWriter:
-    """A run folder in the making: files are written under a temporary name, and the folder appears when all is there."""
+    """A run folder in the making: written under a temporary name, it appears when all is there."""
 
     def __init__(self, run_id: str, pipeline: str, config: object, job: Job, span: tuple[float, float] = (0.0, 1.0)):
         """`span` is the part of the job's progress bar that this run fills."""
@@ -107,7 +120,7 @@ class RunWriter:
             "versions": installed_versions(),
             "started": self._started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self._clock, 2),
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "machine": machine(),
         }
         for name in ("status.json", "log.txt"):
             if (self.job.folder / name).exists():
@@ -146,6 +159,11 @@ class RunWriter:
         write_explanation(self.folder / "explanations" / name, explanation)
 
 
+def machine() -> str:
+    """One line on the computer, such as "Linux x86_64, 2 cores, Python 3.11.7"."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
 def installed_versions() -> dict[str, str]:
     """Versions of the libraries that numbers depend on."""
     versions = {}
@@ -168,7 +186,9 @@ class Run:
     def _table(self, name: str) -> pd.DataFrame:
         path = self.folder / f"{name}.parquet"
         if not path.exists():
-            raise UserError(f"run {self.run_id!r} has no {name}; the {self.about['pipeline']!r} pipeline does not write them")
+            raise UserError(
+                f"run {self.run_id!r} has no {name}; the {self.about['pipeline']!r} pipeline does not write them"
+            )
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
@@ -223,11 +243,15 @@ def _read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: the folder is not a complete run; delete it and run the pipeline again") from None
+        raise UserError(
+            f"{path} is missing: the folder is not a complete run; delete it and run the pipeline again"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete the run and make it again") from None
     if content.get("schema") != SCHEMA:
-        raise UserError(f"{path} has schema {content.get('schema')!r}, expected {SCHEMA}: it was written by another version")
+        raise UserError(
+            f"{path} has schema {content.get('schema')!r}, expected {SCHEMA}: it was written by another version"
+        )
     return content
 
 

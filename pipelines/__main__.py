@@ -1,6 +1,7 @@
 """`python -m pipelines`: every pipeline from the command line, its options made from its `Config`.
 
-Exit codes: 0 complete, 1 a failure of ours, 2 a mistake in the call (one line says which), 3 some files failed, 130 interrupted.
+Exit codes: 0 complete, 1 a failure of ours, 2 a mistake in the call (one line says which), 3 some files failed, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -108,8 +109,12 @@ def config_parser(name: str, module) -> argparse.ArgumentParser:
             metavar=None if item.metadata["choices"] else item.name.upper(),
             help=text if required else f"{text} (default: {shown})",
         )
-    parser.add_argument("--run-id", default=None, metavar="ID", help="name of the run folder (default: made from time and config)")
-    parser.add_argument("--json", action="store_true", help="print metrics.json to standard output instead of the folder")
+    parser.add_argument(
+        "--run-id", default=None, metavar="ID", help="name of the run folder (default: made from time and config)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print metrics.json to standard output instead of the folder"
+    )
     return parser
 
 

@@ -1,7 +1,8 @@
 """Train and test a regressor under a protocol, so that every prediction is made for a track its model has not seen.
 
-Everything that is fitted (imputer, scaler, regressor, and the grid search of the nested protocol) is fitted on the training
-part of its fold alone. Each track's attribution explains the very prediction that is scored: that of its own fold's model.
+Everything that is fitted (imputer, scaler, regressor, and the grid search of the nested protocol) is fitted on the
+training part of its fold alone. Each track's attribution explains the very prediction that is scored: that of its own
+fold's model.
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""Attributions of a finished run's predictions, added to its folder.
+
+The folds' models are fitted again from the recorded config; the result is written only where their predictions equal
+those of the run, so that what is explained is what was scored.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+from mer_core.errors import UserError
+from pipelines import REQUIRED, option
+
+SAME = 1e-8  # largest difference of a repeated prediction, on the rating scale
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `explain`."""
+
+    run: str = option(REQUIRED, "id or folder of a finished run, or 'latest'")
+    method: str = option("shap", "how predictions are attributed to features", ("shap",))
+    workers: int = option(0, "threads (0: one per core)")
+
+
+def words(config: Config) -> tuple[str, ...]:
+    """What the job's name is made of."""
+    return config.method, config.run
+
+
+def execute(config: Config, job, run_id: str) -> str:
+    """Explain the run that `config` names; return that run's id."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from mer_core.datasets import load
+    from mer_core.explain.attribution import write_explanation
+    from mer_core.runs import read_run
+    from pipelines import train
+
+    finished = read_run(config.run)
+    if finished.about["pipeline"] != "train":
+        raise UserError(
+            f"run {finished.run_id!r} is made by {finished.about['pipeline']!r}; {config.method} explains runs of 'train'"
+        )
+    recorded = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in finished.about["config"].items()
+    }
+    trained = replace(train.Config(**recorded), workers=config.workers)
+    data = train.prepare(
+        trained,
+        load(trained.dataset, trained.layout, trained.labels),
+        lambda fraction, message: job.progress(0.4 * fraction, message),
+    )
+    result = train.fit_folds(trained, data, True, lambda fraction, message: job.progress(0.4 + 0.5 * fraction, message))
+    table = finished.predictions.pivot(index="track_id", columns="target", values="predicted")
+    same_tracks = set(table.index) == set(data.features.index)
+    if (
+        not same_tracks
+        or np.abs(table.loc[data.features.index, list(trained.targets)].to_numpy() - result.predicted).max() > SAME
+    ):
+        raise UserError(
+            f"the models of run {finished.run_id!r} cannot be repeated: its data or the libraries have changed since; "
+            "train it again, then explain the new run"
+        )
+    job.progress(0.95, "writing attributions")
+    final = finished.folder / "explanations" / config.method
+    temporary = final.with_name(f".{config.method}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    write_explanation(temporary, train.explanation_of(trained, data, result))
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(temporary, final)
+    job.opens_on(finished.run_id)
+    return finished.run_id

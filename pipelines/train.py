@@ -1,0 +1,303 @@
+"""Features and a regressor under a protocol: honest scores, explanations, and a model that predicts.
+
+Every score is made from out-of-fold predictions: no track, and no group (artist, album, piece), is in the training
+part of the model that predicts it. The model that is saved is fitted afterwards on all tracks, for `predict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mer_core.errors import UserError
+from pipelines import option
+
+MODELS = ("ridge", "elasticnet", "svr", "forest", "extra-trees", "boosting")
+PROTOCOLS = ("grouped-5fold", "nested")
+INTERVAL_LEVEL = 0.9
+NEIGHBOURS = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `train`."""
+
+    dataset: str = option("demo", "'demo', or a folder in the layout 'tracks' or 'deam'")
+    layout: str = option("auto", "layout of the folder", ("auto", "deam", "tracks"))
+    labels: str = option(
+        "corrected",
+        "DEAM's static labels with valence and arousal put right for ids <= 1000, or as published",
+        ("corrected", "published"),
+    )
+    features: str = option(
+        "stats8", "stats8 (2080 columns), stats15 (3900), or a Parquet/CSV table keyed by track_id or song_id"
+    )
+    model: str = option("extra-trees", "family of the regressor", MODELS)
+    protocol: str = option(
+        "grouped-5fold",
+        "how tracks are kept apart: 5 folds by group, or the same with parameters chosen inside each fold",
+        PROTOCOLS,
+    )
+    targets: tuple[str, ...] = option(("valence", "arousal"), "ratings to predict, comma-separated")
+    explain: str = option("shap", "attributions of each out-of-fold prediction", ("shap", "none"))
+    seed: int = option(42, "seed of folds, models and resampling")
+    resamples: int = option(1000, "bootstrap resamples (over groups) of each interval")
+    workers: int = option(0, "threads (0: one per core)")
+
+
+def words(config: Config) -> tuple[str, ...]:
+    """What a run's name is made of."""
+    return config.dataset, config.features, config.model
+
+
+def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 1.0)) -> str:
+    """Load the dataset, make the run folder, fill it; return the run's id."""
+    from mer_core.datasets import load
+    from mer_core.runs import RunWriter
+
+    with RunWriter(run_id, "train", config, job, span) as writer:
+        writer.progress(0.0, f"loading {config.dataset}")
+        dataset = load(config.dataset, config.layout, config.labels)
+        run(config, dataset, writer)
+    return run_id
+
+
+def run(config: Config, dataset, writer) -> None:
+    """Extract features, cross-validate, score, explain, fit the final model, write everything."""
+    from mer_core.runs import describe_dataset
+
+    data = prepare(config, dataset, stage(writer, 0.0, 0.45))
+    writer.log(f"{len(data.features)} tracks x {data.features.shape[1]} columns, {data.groups.nunique()} groups")
+    result = fit_folds(config, data, config.explain == "shap", stage(writer, 0.45, 0.8))
+    writer.about(
+        dataset=describe_dataset(dataset),
+        features={
+            "name": config.features,
+            "source": data.table.source,
+            "n_columns": data.features.shape[1],
+            "failures": data.left_out,
+        },
+        model=config.model,
+        targets=list(config.targets),
+        protocol=config.protocol,
+        chosen_parameters=result.chosen,
+        split_digest=data.split.digest(),
+        seed=config.seed,
+        weights=None,
+        interval_level=INTERVAL_LEVEL,
+    )
+    write_scores(config, dataset, data, result, writer)
+    if config.explain == "shap":
+        writer.progress(0.92, "writing SHAP values")
+        writer.write_explanation("shap", explanation_of(config, data, result))
+    writer.progress(0.94, f"fitting {config.model} on all tracks")
+    write_model(config, data, result, writer)
+
+
+def stage(writer, low: float, high: float) -> Callable[[float, str], None]:
+    """Progress of one stage as part of the run's."""
+    return lambda fraction, message: writer.progress(low + fraction * (high - low), message)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Features and ratings of the tracks that have both, aligned; `left_out` says which have not, and why."""
+
+    table: object
+    features: object
+    ratings: object
+    groups: object
+    parts: object
+    split: object
+    left_out: list
+
+
+def prepare(config: Config, dataset, progress) -> Data:
+    """Features, ratings and split of the tracks that have both features and all the targets."""
+    from mer_core.evaluate.splits import check_disjoint, grouped_kfold
+    from mer_core.features import build_features
+
+    unknown = [target for target in config.targets if target not in dataset.targets]
+    if unknown:
+        raise UserError(
+            f"--targets {', '.join(unknown)}: not rated in {dataset.name}; choose from {', '.join(dataset.targets)}"
+        )
+    if not config.targets:
+        raise UserError("--targets is empty; name at least one rating, such as valence,arousal")
+    if config.resamples < 1:
+        raise UserError(f"--resamples {config.resamples} is too small; give at least 1, such as 1000")
+    table = build_features(config.features, dataset, workers=config.workers or None, progress=progress)
+    ratings = dataset.ratings[list(config.targets)]
+    unrated = ratings.index[ratings.isna().any(axis=1)]
+    left_out = [*table.failures, *((track, f"no rating of {' and '.join(config.targets)}") for track in unrated)]
+    shared = table.values.index.intersection(ratings.index.difference(unrated, sort=False), sort=False)
+    if len(shared) < 10:
+        reason = left_out[0][1] if left_out else "no feature row has a rated track's id"
+        raise UserError(
+            f"only {len(shared)} of {len(ratings)} tracks of {dataset.name} have both features and ratings, at least 10 are "
+            f"needed; first reason: {reason}"
+        )
+    features, ratings, tracks = table.values.loc[shared], ratings.loc[shared], dataset.tracks.loc[shared]
+    split = grouped_kfold(tracks["group"], ratings, folds=5, seed=config.seed)
+    check_disjoint(split, tracks["group"])
+    return Data(table, features, ratings, tracks["group"], tracks["part"], split, left_out)
+
+
+def fit_folds(config: Config, data: Data, explain: bool, progress, columns=None):
+    """Cross-validate on all columns, or on those named."""
+    from mer_core.evaluate.cross_validation import cross_validate
+
+    return cross_validate(
+        data.features if columns is None else data.features[columns],
+        data.ratings,
+        data.groups,
+        data.split,
+        config.model,
+        config.seed,
+        tune=config.protocol == "nested",
+        explain=explain,
+        workers=config.workers or None,
+        progress=lambda fraction, _: progress(fraction, f"training and explaining {config.model} on 5 folds"),
+    )
+
+
+def baselines_of(config: Config, data: Data, progress) -> dict:
+    """Out-of-fold predictions of the constant, and of the same model on one statistic of each descriptor."""
+    from mer_core.evaluate.cross_validation import constant_predictions
+
+    predictions = {"constant": constant_predictions(data.ratings, data.split)}
+    for statistic in ("mean", "q25"):
+        columns = data.table.columns.index[data.table.columns["statistic"] == statistic]
+        if 0 < len(columns) < data.features.shape[1]:
+            predictions[f"{statistic}-only"] = fit_folds(config, data, False, progress, columns).predicted
+    return predictions
+
+
+def write_scores(config: Config, dataset, data: Data, result, writer) -> None:
+    """Write `metrics.json`, `predictions.parquet`, `tracks.parquet` and `neighbours.parquet`."""
+    import pandas as pd
+
+    from mer_core.evaluate.metrics import crossfold_intervals, human_ceiling, score_with_intervals
+
+    folds = data.split.assignment.loc[data.features.index].to_numpy()
+    baselines = baselines_of(config, data, stage(writer, 0.8, 0.86))
+    writer.progress(0.88, f"scoring with {config.resamples} resamples over groups")
+    scores, baseline_scores, ceiling, rows = {}, {name: {} for name in baselines}, {}, []
+    for position, target in enumerate(config.targets):
+        true, predicted = data.ratings[target].to_numpy(), result.predicted[:, position]
+
+        def score(values, chosen=slice(None), true=true):
+            return score_with_intervals(
+                true[chosen], values[chosen], data.groups.to_numpy()[chosen], config.resamples, config.seed
+            )
+
+        scores[target] = {"all": score(predicted)}
+        if data.parts.nunique() > 1:
+            chosen_by_part = {part: (data.parts == part).to_numpy() for part in sorted(data.parts.unique())}
+            scores[target] |= {str(part): score(predicted, chosen) for part, chosen in chosen_by_part.items()}
+        for name, values in baselines.items():
+            baseline_scores[name][target] = score(values[:, position])
+        if target in dataset.spread:
+            known = dataset.spread[target].loc[data.features.index]
+            limit = human_ceiling(known, data.ratings[target])
+            ceiling[target] = limit | {"share": scores[target]["all"]["r2"][0] / limit["r2"]}
+        lower, upper = crossfold_intervals(true, predicted, folds, INTERVAL_LEVEL)
+        table = {"track_id": data.features.index, "part": data.parts.to_numpy(), "fold": folds, "target": target}
+        table |= {"true": true, "predicted": predicted, "lower": lower, "upper": upper}
+        rows.append(pd.DataFrame(table))
+    writer.write_json(
+        "metrics.json",
+        {
+            "schema": 1,
+            "protocol": config.protocol,
+            "targets": scores,
+            "baselines": baseline_scores,
+            "ceiling": ceiling,
+        },
+    )
+    writer.write_table("predictions", pd.concat(rows, ignore_index=True))
+    writer.write_table("tracks", track_table(dataset, data, folds))
+    writer.write_table("neighbours", neighbours_of(data.features))
+
+
+def track_table(dataset, data: Data, folds):
+    """One row per track that was used: path, part, group, fold, ratings, spread, metadata."""
+    import pandas as pd
+
+    index = data.features.index
+    tracks = dataset.tracks.loc[index]
+    spread = dataset.spread.loc[index].add_suffix("_std")
+    head = tracks[["path", "part", "group"]].assign(fold=folds)
+    metadata = tracks.drop(columns=["path", "part", "group"])
+    taken = set(head) | set(dataset.targets) | set(spread)
+    metadata = metadata.drop(columns=[name for name in metadata if name in taken])
+    return pd.concat([head, dataset.ratings.loc[index], spread, metadata], axis=1).rename_axis("track_id").reset_index()
+
+
+def neighbours_of(features):
+    """The eight nearest tracks of each: Euclidean distance of standardised features, divided by sqrt(columns)."""
+    import numpy as np
+    import pandas as pd
+    from sklearn.neighbors import NearestNeighbors
+
+    matrix = features.fillna(features.median()).fillna(0.0).to_numpy()
+    spread = matrix.std(axis=0)
+    scaled = (matrix - matrix.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    count = min(NEIGHBOURS, len(features) - 1)
+    distances, found = NearestNeighbors(n_neighbors=count + 1).fit(scaled).kneighbors(scaled)
+    rows = []
+    for track, (distance, positions) in enumerate(zip(distances, found, strict=True)):
+        others = [(d, p) for d, p in zip(distance, positions, strict=True) if p != track][:count]
+        rows += [(features.index[track], rank, features.index[p], d) for rank, (d, p) in enumerate(others, start=1)]
+    table = pd.DataFrame(rows, columns=["track_id", "rank", "neighbour", "distance"])
+    table["distance"] /= np.sqrt(features.shape[1])
+    return table
+
+
+def explanation_of(config: Config, data: Data, result):
+    """SHAP values of all out-of-fold predictions, in our own format."""
+    from mer_core.explain.attribution import FeatureExplanation
+
+    return FeatureExplanation(
+        method="shap",
+        tracks=tuple(data.features.index),
+        columns=data.table.columns.loc[data.features.columns],
+        targets=config.targets,
+        base=result.base,
+        values=result.values,
+        features=data.features.to_numpy(),
+    )
+
+
+def write_model(config: Config, data: Data, result, writer) -> None:
+    """Fit on all tracks and save the model, its columns, and the half width of its intervals."""
+    import numpy as np
+
+    from mer_core.evaluate.cross_validation import choose_parameters
+    from mer_core.evaluate.metrics import conformal_halfwidth
+    from mer_core.models.regressors import make_regressor
+    from mer_core.models.store import save_model
+
+    parameters = {}
+    if config.protocol == "nested":
+        parameters = choose_parameters(data.features, data.ratings, data.groups, config.model, config.seed)
+    model = make_regressor(config.model, config.seed, **parameters)
+    model.fit(data.features.to_numpy(), data.ratings.to_numpy())
+    (writer.folder / "model").mkdir()
+    save_model(writer.folder / "model" / "model.skops", model)
+    residuals = np.abs(data.ratings.to_numpy() - result.predicted)
+    halfwidths = {
+        target: conformal_halfwidth(residuals[:, position], INTERVAL_LEVEL)
+        for position, target in enumerate(config.targets)
+    }
+    writer.write_json(
+        "model/model.json",
+        {
+            "schema": 1,
+            "targets": config.targets,
+            "columns": list(data.features.columns),
+            "parameters": parameters,
+            "interval_level": INTERVAL_LEVEL,
+            "interval_halfwidth": halfwidths,
+        },
+    )
