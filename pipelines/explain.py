@@ -42,10 +42,9 @@ def execute(config: Config, job, run_id: str) -> str:
     from pipelines import train
 
     finished = read_run(config.run)
-    if finished.about["pipeline"] != "train":
-        raise UserError(
-            f"run {finished.run_id!r} is made by {finished.about['pipeline']!r}; {config.method} explains runs of 'train'"
-        )
+    maker = finished.about["pipeline"]
+    if maker != "train":
+        raise UserError(f"run {finished.run_id!r} is made by {maker!r}; {config.method} explains runs of 'train'")
     recorded = {
         key: tuple(value) if isinstance(value, list) else value for key, value in finished.about["config"].items()
     }

@@ -55,10 +55,11 @@ def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[li
     from mer_core.features import features_of_files
     from mer_core.models.store import load_model
 
-    if run.about["features"]["source"] not in ("recomputed",):
+    source = run.about["features"]["source"]
+    if source != "recomputed":
         print(
-            f"note: run {run.run_id} was trained on {run.about['features']['source']} features; those of your files are computed "
-            "here and agree with such tables only approximately",
+            f"note: run {run.run_id} was trained on features of another source ({source}); those of your files are "
+            "computed here and agree with such tables only approximately",
             file=sys.stderr,
         )
     features, failures = features_of_files(

@@ -17,20 +17,16 @@ def main(arguments: argparse.Namespace) -> int:
     from mer_core.runs import read_run
 
     run = read_run(arguments.run)
-    about, dataset = run.about, run.about["dataset"]
+    about, dataset, features = run.about, run.about["dataset"], run.about["features"]
     low, high = dataset["scale"]
-    print(
-        f"run       {run.run_id}\nfolder    {run.folder}\nmade      {about['started']} in {about['seconds']} s, {about['machine']}"
-    )
-    print(
-        f"dataset   {dataset['name']} ({dataset['n_tracks']} tracks, labels {dataset['label_version']}, ratings {low:g} to {high:g})"
-    )
-    print(
-        f"features  {about['features']['name']} ({about['features']['n_columns']} columns, {about['features']['source']})"
-    )
+    print(f"run       {run.run_id}\nfolder    {run.folder}")
+    print(f"made      {about['started']} in {about['seconds']} s, {about['machine']}")
+    print(f"dataset   {dataset['name']}, {dataset['n_tracks']} tracks, ratings {low:g} to {high:g}")
+    print(f"labels    {dataset['label_version']}")
+    print(f"features  {features['name']}, {features['n_columns']} columns, {features['source']}")
     print("config    " + " ".join(f"--{key} {value}" for key, value in about["config"].items()))
     print_scores(run.metrics)
-    left_out = [*dataset["report"]["skipped"], *about["features"]["failures"]]
+    left_out = [*dataset["report"]["skipped"], *features["failures"]]
     print(f"\nleft out: {len(left_out)}")
     for item, reason in left_out:
         print(f"  {item}: {reason}")

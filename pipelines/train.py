@@ -134,11 +134,11 @@ def prepare(config: Config, dataset, progress) -> Data:
     if len(shared) < 10:
         reason = left_out[0][1] if left_out else "no feature row has a rated track's id"
         raise UserError(
-            f"only {len(shared)} of {len(ratings)} tracks of {dataset.name} have both features and ratings, at least 10 are "
-            f"needed; first reason: {reason}"
+            f"only {len(shared)} of {len(ratings)} tracks of {dataset.name} have both features and ratings; "
+            f"at least 10 are needed; first reason: {reason}"
         )
     features, ratings, tracks = table.values.loc[shared], ratings.loc[shared], dataset.tracks.loc[shared]
-    split = grouped_kfold(tracks["group"], ratings, folds=5, seed=config.seed)
+    split = grouped_kfold(tracks["group"], dataset.ratings.loc[shared], folds=5, seed=config.seed)
     check_disjoint(split, tracks["group"])
     return Data(table, features, ratings, tracks["group"], tracks["part"], split, left_out)
 
