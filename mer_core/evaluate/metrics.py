@@ -65,9 +65,9 @@ def spearman(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def ccc(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Concordance in [-1, 1]: 2 cov(y, p) / (var y + var p + (mean y - mean p)^2); 0 with a constant, NaN when both are the same one.
+    """Concordance in [-1, 1]: 2 cov(y, p) / (var y + var p + (mean y - mean p)^2).
 
-    Population moments (division by n), as in Lin (1989). (n,), (n,).
+    Population moments (division by n), as in Lin (1989). 0 with a constant, NaN when both are the same one. (n,), (n,).
     """
     true, predicted = _pair(true, predicted)
     if np.ptp(true) == 0 or np.ptp(predicted) == 0:
