@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import typing
 from dataclasses import MISSING, fields
 
 import pipelines
+from mer_core.compute import one_thread
 from mer_core.errors import UserError
 
 DESCRIPTION = "Predict the emotion people hear in music, explain each prediction, and measure both."
@@ -22,7 +22,7 @@ DESCRIPTION = "Predict the emotion people hear in music, explain each prediction
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one pipeline or command and return the exit code."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread per worker; must stand before numpy is loaded
+    one_thread()  # must stand before numpy is loaded
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else "--help"

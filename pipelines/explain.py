@@ -56,10 +56,10 @@ def execute(config: Config, job, run_id: str) -> str:
     )
     result = train.fit_folds(trained, data, True, lambda fraction, message: job.progress(0.4 + 0.5 * fraction, message))
     table = finished.predictions.pivot(index="track_id", columns="target", values="predicted")
-    same_tracks = set(table.index) == set(data.features.index)
+    same_tracks = set(table.index) == set(result.tested)
     if (
         not same_tracks
-        or np.abs(table.loc[data.features.index, list(trained.targets)].to_numpy() - result.predicted).max() > SAME
+        or np.abs(table.loc[result.tested, list(trained.targets)].to_numpy() - result.predicted).max() > SAME
     ):
         raise UserError(
             f"the models of run {finished.run_id!r} cannot be repeated: its data or the libraries have changed since; "

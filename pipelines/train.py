@@ -15,7 +15,6 @@ from pipelines import option
 MODELS = ("ridge", "elasticnet", "svr", "forest", "extra-trees", "boosting")
 PROTOCOLS = ("grouped-5fold", "nested")
 INTERVAL_LEVEL = 0.9
-NEIGHBOURS = 8
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def baselines_of(config: Config, data: Data, progress) -> dict:
     """Out-of-fold predictions of the constant, and of the same model on one statistic of each descriptor."""
     from mer_core.evaluate.cross_validation import constant_predictions
 
-    predictions = {"constant": constant_predictions(data.ratings, data.split)}
+    predictions = {"constant": constant_predictions(data.ratings, data.split).to_numpy()}
     for statistic in ("mean", "q25"):
         columns = data.table.columns.index[data.table.columns["statistic"] == statistic]
         if 0 < len(columns) < data.features.shape[1]:
@@ -175,83 +174,40 @@ def baselines_of(config: Config, data: Data, progress) -> dict:
 
 def write_scores(config: Config, dataset, data: Data, result, writer) -> None:
     """Write `metrics.json`, `predictions.parquet`, `tracks.parquet` and `neighbours.parquet`."""
-    import pandas as pd
+    from mer_core.evaluate.scoring import ceilings, prediction_rows, score_parts
+    from mer_core.features.neighbours import nearest_tracks
 
-    from mer_core.evaluate.metrics import crossfold_intervals, human_ceiling, score_with_intervals
+    true, parts = data.ratings.loc[result.tested], data.parts.loc[result.tested]
 
-    folds = data.split.assignment.loc[data.features.index].to_numpy()
-    baselines = baselines_of(config, data, stage(writer, 0.8, 0.86))
+    def scored(predicted) -> dict:
+        return score_parts(true, predicted, data.groups.loc[result.tested], parts, config.resamples, config.seed)
+
+    predictions = baselines_of(config, data, stage(writer, 0.8, 0.86))
     writer.progress(0.88, f"scoring with {config.resamples} resamples over groups")
-    scores, baseline_scores, ceiling, rows = {}, {name: {} for name in baselines}, {}, []
-    for position, target in enumerate(config.targets):
-        true, predicted = data.ratings[target].to_numpy(), result.predicted[:, position]
-
-        def score(values, chosen=slice(None), true=true):
-            return score_with_intervals(
-                true[chosen], values[chosen], data.groups.to_numpy()[chosen], config.resamples, config.seed
-            )
-
-        scores[target] = {"all": score(predicted)}
-        if data.parts.nunique() > 1:
-            chosen_by_part = {part: (data.parts == part).to_numpy() for part in sorted(data.parts.unique())}
-            scores[target] |= {str(part): score(predicted, chosen) for part, chosen in chosen_by_part.items()}
-        for name, values in baselines.items():
-            baseline_scores[name][target] = score(values[:, position])
-        if target in dataset.spread:
-            known = dataset.spread[target].loc[data.features.index]
-            limit = human_ceiling(known, data.ratings[target])
-            ceiling[target] = limit | {"share": scores[target]["all"]["r2"][0] / limit["r2"]}
-        lower, upper = crossfold_intervals(true, predicted, folds, INTERVAL_LEVEL)
-        table = {"track_id": data.features.index, "part": data.parts.to_numpy(), "fold": folds, "target": target}
-        table |= {"true": true, "predicted": predicted, "lower": lower, "upper": upper}
-        rows.append(pd.DataFrame(table))
-    writer.write_json(
-        "metrics.json",
-        {
-            "schema": 1,
-            "protocol": config.protocol,
-            "targets": scores,
-            "baselines": baseline_scores,
-            "ceiling": ceiling,
-        },
-    )
-    writer.write_table("predictions", pd.concat(rows, ignore_index=True))
-    writer.write_table("tracks", track_table(dataset, data, folds))
-    writer.write_table("neighbours", neighbours_of(data.features))
+    scores = scored(result.predicted)
+    metrics = {
+        "schema": 1,
+        "protocol": config.protocol,
+        "targets": scores,
+        "baselines": {name: scored(predicted) for name, predicted in predictions.items()},
+        "ceiling": ceilings(true, dataset.spread, scores),
+    }
+    writer.write_json("metrics.json", metrics)
+    writer.write_table("predictions", prediction_rows(true, result.predicted, parts, result.fold, INTERVAL_LEVEL))
+    writer.write_table("tracks", track_table(dataset, data))
+    writer.write_table("neighbours", nearest_tracks(data.features))
 
 
-def track_table(dataset, data: Data, folds):
+def track_table(dataset, data: Data):
     """One row per track that was used: path, part, group, fold, ratings, spread, metadata."""
     import pandas as pd
 
     index = data.features.index
-    tracks = dataset.tracks.loc[index]
-    spread = dataset.spread.loc[index].add_suffix("_std")
-    head = tracks[["path", "part", "group"]].assign(fold=folds)
-    metadata = tracks.drop(columns=["path", "part", "group"])
-    taken = set(head) | set(dataset.targets) | set(spread)
-    metadata = metadata.drop(columns=[name for name in metadata if name in taken])
+    tracks, spread = dataset.tracks.loc[index], dataset.spread.loc[index].add_suffix("_std")
+    head = tracks[["path", "part", "group"]].assign(fold=data.split.assignment.loc[index])
+    taken = {*head, *dataset.targets, *spread}
+    metadata = tracks[[name for name in tracks if name not in taken]]
     return pd.concat([head, dataset.ratings.loc[index], spread, metadata], axis=1).rename_axis("track_id").reset_index()
-
-
-def neighbours_of(features):
-    """The eight nearest tracks of each: Euclidean distance of standardised features, divided by sqrt(columns)."""
-    import numpy as np
-    import pandas as pd
-    from sklearn.neighbors import NearestNeighbors
-
-    matrix = features.fillna(features.median()).fillna(0.0).to_numpy()
-    spread = matrix.std(axis=0)
-    scaled = (matrix - matrix.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    count = min(NEIGHBOURS, len(features) - 1)
-    distances, found = NearestNeighbors(n_neighbors=count + 1).fit(scaled).kneighbors(scaled)
-    rows = []
-    for track, (distance, positions) in enumerate(zip(distances, found, strict=True)):
-        others = [(d, p) for d, p in zip(distance, positions, strict=True) if p != track][:count]
-        rows += [(features.index[track], rank, features.index[p], d) for rank, (d, p) in enumerate(others, start=1)]
-    table = pd.DataFrame(rows, columns=["track_id", "rank", "neighbour", "distance"])
-    table["distance"] /= np.sqrt(features.shape[1])
-    return table
 
 
 def explanation_of(config: Config, data: Data, result):
@@ -260,12 +216,12 @@ def explanation_of(config: Config, data: Data, result):
 
     return FeatureExplanation(
         method="shap",
-        tracks=tuple(data.features.index),
+        tracks=tuple(result.tested),
         columns=data.table.columns.loc[data.features.columns],
         targets=config.targets,
         base=result.base,
         values=result.values,
-        features=data.features.to_numpy(),
+        features=data.features.loc[result.tested].to_numpy(),
     )
 
 
@@ -285,7 +241,7 @@ def write_model(config: Config, data: Data, result, writer) -> None:
     model.fit(data.features.to_numpy(), data.ratings.to_numpy())
     (writer.folder / "model").mkdir()
     save_model(writer.folder / "model" / "model.skops", model)
-    residuals = np.abs(data.ratings.to_numpy() - result.predicted)
+    residuals = np.abs(data.ratings.loc[result.tested].to_numpy() - result.predicted)
     halfwidths = {
         target: conformal_halfwidth(residuals[:, position], INTERVAL_LEVEL)
         for position, target in enumerate(config.targets)

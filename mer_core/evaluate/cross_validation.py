@@ -1,4 +1,4 @@
-"""Train and test a regressor under a protocol, so that every prediction is made for a track its model has not seen.
+"""Train and test a regressor under a protocol: every prediction is made for a track that its model has not seen.
 
 Everything that is fitted (imputer, scaler, regressor, and the grid search of the nested protocol) is fitted on the
 training part of its fold alone. Each track's attribution explains the very prediction that is scored: that of its own
@@ -23,13 +23,17 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Out-of-fold results, rows in the order of the feature table.
+    """Predictions of tracks by models that have not seen them.
 
+    tested : ids of the tracks that were held out by some model, in the order of the feature table
+    fold : (n,) the fold or part that each was held out in
     predicted : (n, t) on the rating scale
     base, values : (n, t) and (n, p, t) attributions, or None when none were asked for
-    chosen : parameters that the nested protocol chose in each fold
+    chosen : parameters that were tuned in each round, empty dicts where nothing was
     """
 
+    tested: pd.Index
+    fold: np.ndarray
     predicted: np.ndarray
     base: np.ndarray | None
     values: np.ndarray | None
@@ -49,17 +53,16 @@ def cross_validate(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> CrossValidation:
-    """Fit one model per fold, predict its held-out tracks and, when asked, explain those predictions.
+    """Fit one model per round of the split, predict its held-out tracks and, when asked, explain those predictions.
 
     features : (n, p) index track_id; ratings : (n, t) same index; groups : same index
     tune : choose the family's parameters inside each training part by grouped folds (nested cross-validation)
     """
-    folds = split.assignment.loc[features.index].to_numpy()
     matrix, truth = features.to_numpy(), ratings.to_numpy()
-    names = sorted(set(folds))
 
-    def one_fold(fold: int) -> tuple:
-        train, test = folds != fold, folds == fold
+    def one_round(job: tuple) -> tuple:
+        _, train, test = job
+        train, test = features.index.isin(train), features.index.isin(test)
         parameters = choose_parameters(features[train], ratings[train], groups[train], family, seed) if tune else {}
         model = make_regressor(family, seed, **parameters).fit(matrix[train], truth[train])
         predicted = model.predict(matrix[test]).reshape(test.sum(), -1)
@@ -69,15 +72,20 @@ def cross_validate(
     predicted = np.full(truth.shape, np.nan)
     bases = np.full(truth.shape, np.nan) if explain else None
     attributions = np.zeros((*matrix.shape, truth.shape[1])) if explain else None
+    fold = np.full(len(features), None, dtype=object)
     chosen = []
-    for outcome in map_items(one_fold, names, workers=workers, progress=progress):
+    for outcome in map_items(one_round, split.rounds(), workers=workers, progress=progress):
         if outcome.error is not None:
             raise outcome.error
         test, predicted[test], base, values, parameters = outcome.value
+        fold[test] = outcome.item[0]
         chosen.append(parameters)
         if explain:
             bases[test], attributions[test] = base, values
-    return CrossValidation(predicted, bases, attributions, tuple(chosen))
+    held = np.array([part is not None for part in fold])
+    if explain and not held.all():
+        bases, attributions = bases[held], attributions[held]
+    return CrossValidation(features.index[held], fold[held], predicted[held], bases, attributions, tuple(chosen))
 
 
 def choose_parameters(
@@ -102,11 +110,11 @@ def choose_parameters(
     return min(grid, key=error) if len(grid) > 1 else {}
 
 
-def constant_predictions(ratings: pd.DataFrame, split: Split) -> np.ndarray:
-    """Each held-out track gets the mean rating of its fold's training part: what a model must beat. Shape (n, t)."""
-    folds = split.assignment.loc[ratings.index].to_numpy()
-    truth = ratings.to_numpy()
-    predicted = np.empty_like(truth)
-    for fold in set(folds):
-        predicted[folds == fold] = truth[folds != fold].mean(axis=0)
-    return predicted
+def constant_predictions(ratings: pd.DataFrame, split: Split) -> pd.DataFrame:
+    """Mean rating of each round's training part for its held-out tracks: what a model must beat. Index as tested."""
+    rounds = [
+        pd.DataFrame(np.tile(ratings.loc[train].mean().to_numpy(), (len(test), 1)), index=test, columns=ratings.columns)
+        for _, train, test in split.rounds()
+    ]
+    predicted = pd.concat(rounds)
+    return predicted.loc[ratings.index[ratings.index.isin(predicted.index)]]
