@@ -1,0 +1,185 @@
+"""Overview: what was tried, what works, and how sure that is."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from mer_core import plots
+from ui import data, empty
+from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
+from ui.player import Clip, player
+from ui.selection import choose_run, choose_track, example_track, link, take_clicked
+from ui.words import METRICS, indistinguishable, reason_sentence
+
+
+def main() -> None:
+    """Draw the page."""
+    badges = frame("Overview", "Which feelings does music carry for the model, and how sure can it be?")
+    empty.stop_without_runs()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        run = choose_run()
+    if run is not None:
+        show_badges(badges, run.about)
+        with expected_failures():
+            hero(run)
+    with expected_failures():
+        leaderboard()
+    empty.unreadable()
+    if run is not None:
+        footer(run)
+
+
+def hero(run) -> None:
+    """The plane of the chosen run beside a clip one can play."""
+    table = data.clips(run)
+    if not {"valence_predicted", "arousal_predicted"} <= set(table):
+        st.info(
+            f"This run predicts {', '.join(run.about['targets'])}; the plane needs valence and arousal. See its page under Models."
+        )
+        return
+    left, right = st.columns([3, 2], gap="large")
+    with right:
+        st.markdown("#### Pick a clip, hear it, see why")
+        track = choose_track(run, example_track(table), label="Clip")
+        if track is not None:
+            clip_card(run, table.loc[track])
+    with left:
+        figure = plots.predictions_plane(table, data.scale(run), dark(), selected=track, height=540)
+        st.plotly_chart(
+            figure,
+            key="plane",
+            on_select=_clicked,
+            selection_mode="points",
+            config={"displayModeBar": False},
+            alt="Rated and predicted positions of all tracks on the valence-arousal plane",
+        )
+        level = run.about.get("interval_level", 0.9)
+        how_to_read(
+            "Right is pleasant, up is excited. A ring is where listeners rated a clip, the dot where the model puts it without "
+            f"having seen its ratings; the dotted ellipse spans its {level:.0%} intervals. Click a point to hear it."
+        )
+
+
+def _clicked() -> None:
+    take_clicked("plane")
+
+
+def clip_card(run, row: pd.Series) -> None:
+    """Player, position in numbers and the reason of one clip."""
+    st.markdown(f"**{row['label']}**")
+    player([Clip(row["track_id"], row["label"], row["path"])], key="overview")
+    for target in ("valence", "arousal"):
+        st.markdown(
+            f"{target.capitalize()}: rated **{row[target]:.1f}**, predicted **{row[f'{target}_predicted']:.1f}** {interval(row, target)}"
+        )
+    if "shap" in run.explanation_names():
+        found = data.explanation(run)
+        plain = data.plain_words(found, "musical")
+        for target in [t for t in ("valence", "arousal") if t in found.targets]:
+            parts = data.effects(run, target, "musical").loc[row["track_id"]]
+            st.markdown(
+                reason_sentence(target, parts, float(data.base(run, target)[row["track_id"]]), plain, data.scale(run))
+            )
+    link(
+        "pages/track.py",
+        "See why, step by step",
+        icon=":material/arrow_forward:",
+        run=run.run_id,
+        track=row["track_id"],
+    )
+
+
+def interval(row: pd.Series, target: str) -> str:
+    """The prediction interval in words, empty where unknown."""
+    low, high = row.get(f"{target}_lower"), row.get(f"{target}_upper")
+    return f"({low:.1f} to {high:.1f})" if pd.notna(low) and pd.notna(high) else ""
+
+
+def leaderboard() -> None:
+    """Scores of all runs on one dataset, with intervals and baselines."""
+    st.divider()
+    st.subheader("What was tried, and what works")
+    found = data.usable()
+    groups = list(dict.fromkeys(data.dataset_key(summary) for summary in found))
+    first, second = st.columns([2, 3])
+    dataset = (
+        first.selectbox("Dataset", groups, help="Scores can be compared only on the same tracks and labels.")
+        if len(groups) > 1
+        else groups[0]
+    )
+    metric = second.segmented_control(
+        "Measure",
+        list(METRICS),
+        default="r2",
+        format_func=lambda name: METRICS[name][0],
+        key="metric",
+        bind="query-params",
+        required=True,
+    )
+    name, meaning, best = METRICS[metric]
+    same = [summary for summary in found if data.dataset_key(summary) == dataset]
+    table = data.scores_table(same, metric)
+    st.caption(f"**{name}** · {meaning}")
+    shown = (
+        table[table["target"].isin(("valence", "arousal"))]
+        if table["target"].isin(("valence", "arousal")).any()
+        else table
+    )
+    st.plotly_chart(
+        plots.leaderboard(shown, f"{name}, with 95 % interval", dark(), best),
+        key="leaderboard",
+        config={"displayModeBar": False},
+        alt=f"{name} of every run with its interval",
+    )
+    for target in dict.fromkeys(shown["target"]):
+        text = indistinguishable(table, target)
+        if text:
+            st.markdown(f"- {text}")
+    how_to_read(
+        "Each dot is one run's score on tracks it had not learned from; the bar is what the score could be with another sample of "
+        "albums or artists. Where two bars overlap, do not call one run better. Grey rows are simple answers that any model must beat."
+    )
+    score_list(same, dataset)
+
+
+def score_list(found: list, dataset: str) -> None:
+    """All measures as a table; choosing a row links to its page."""
+    rows = []
+    for summary in found:
+        about = summary.about
+        row = {
+            "run": summary.run_id,
+            "model": about["model"],
+            "features": about["features"]["name"],
+            "protocol": about["protocol"],
+            "tracks": about["dataset"]["n_tracks"],
+            "started": about["started"][:16].replace("T", " "),
+        }
+        for target, parts in summary.metrics["targets"].items():
+            value, low, high = parts["all"]["r2"]
+            row[f"{target} R²"] = f"{value:.2f} ({low:.2f}–{high:.2f})" if low is not None else f"{value:.2f}"
+            row[f"{target} MAE"] = parts["all"]["mae"][0]
+        rows.append(row)
+    with st.expander(f"All {len(rows)} runs on {dataset} as a table"):
+        event = st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            on_select="rerun",
+            selection_mode="single-row",
+            key="runs-table",
+            column_config={
+                name: st.column_config.NumberColumn(format="%.2f", help=METRICS["mae"][1])
+                for name in rows[0]
+                if name.endswith("MAE")
+            },
+        )
+        chosen = event["selection"]["rows"]
+        if chosen:
+            run_id = rows[chosen[0]]["run"]
+            link("pages/models.py", f"Open {run_id}", icon=":material/target:", run=run_id)
+        else:
+            st.caption("Tick a row to open that run.")
+
+
+main()

@@ -1,0 +1,235 @@
+"""SHAP values, drawn: importance bars, beeswarm, dependence, waterfall.
+
+Conventions: values are in points of the rating scale. Evidence that raises a prediction is warm, evidence that lowers it cool.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from mer_core.plots.style import AGAINST_TO_FOR, finish, palette
+
+SWARM_POINTS = 4000  # at most this many dots in a beeswarm: what can be told apart, and a small page
+
+
+def importance_bars(table: pd.DataFrame, target: str, dark: bool, selected: str | None = None) -> go.Figure:
+    """Mean absolute SHAP value per name, largest on top; custom data is the name.
+
+    table : columns name, label, value, low, high (95 % interval; may be NaN), direction (correlation of value and effect, in
+        [-1, 1], NaN where it has no meaning)
+    """
+    colours = palette(dark)
+    rows = table.iloc[::-1]
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": (rows["high"] - rows["value"]).fillna(0),
+        "arrayminus": (rows["value"] - rows["low"]).fillna(0),
+        "thickness": 1.2,
+        "width": 3,
+        "color": colours["ink"],
+    }
+    figure = go.Figure(
+        go.Bar(
+            x=rows["value"],
+            y=rows["label"],
+            orientation="h",
+            customdata=rows["name"],
+            error_x=bars,
+            marker={"color": colours["point"], "opacity": np.where(rows["name"] == selected, 1.0, 0.6).tolist()},
+            hovertemplate="%{y}<br>moves " + target + " by %{x:.3f} points on average<extra></extra>",
+            unselected={"marker": {"opacity": 0.6}},
+            selected={"marker": {"opacity": 1}},
+        )
+    )
+    finish(figure, dark, 80 + 30 * max(3, len(rows)))
+    figure.update_xaxes(title_text=f"Average size of the effect on {target} (rating points)", rangemode="tozero")
+    figure.update_yaxes(showgrid=False, type="category")
+    return figure
+
+
+def beeswarm(
+    values: pd.DataFrame, features: pd.DataFrame | None, labels: dict[str, str], target: str, dark: bool
+) -> go.Figure:
+    """One dot a track and name: where it lies is the effect, its colour the value of the feature (cool low, warm high).
+
+    values, features : index track_id, one column per name (most important first); features None where a name sums several
+        columns and so has no value of its own
+    """
+    names = list(values.columns)
+    keep = values.sample(min(len(values), SWARM_POINTS // max(1, len(names))), random_state=0).index
+    figure = go.Figure()
+    for i, name in enumerate(names):
+        effect = values.loc[keep, name].to_numpy(float)
+        marker = {"size": 5, "opacity": 0.75, "color": palette(dark)["point"]}
+        hover = "%{customdata}<br>effect %{x:+.3f}<extra></extra>"
+        if features is not None:
+            rank = features.loc[keep, name].rank(pct=True)
+            marker |= {"color": rank.to_numpy(np.float32), "colorscale": AGAINST_TO_FOR[dark], "cmin": 0, "cmax": 1}
+            if i == 0:
+                marker |= {"showscale": True, "colorbar": _low_to_high()}
+        figure.add_trace(
+            go.Scatter(
+                x=effect.astype(np.float32),
+                y=len(names) - 1 - i + _swarm(effect),
+                mode="markers",
+                marker=marker,
+                customdata=keep.to_numpy(object),
+                hovertemplate=hover,
+            )
+        )
+    finish(figure, dark, 80 + 40 * max(3, len(names)))
+    figure.add_vline(x=0, line={"color": palette(dark)["line"], "width": 1})
+    figure.update_xaxes(title_text=f"Effect on predicted {target} (rating points)", zeroline=False)
+    ticks = {"tickvals": list(range(len(names)))[::-1], "ticktext": [labels.get(name, name) for name in names]}
+    figure.update_yaxes(range=[-0.6, len(names) - 0.4], showgrid=False, zeroline=False, **ticks)
+    return figure
+
+
+def _low_to_high() -> dict:
+    return {
+        "tickvals": [0, 1],
+        "ticktext": ["low", "high"],
+        "title": {"text": "feature value", "side": "right"},
+        "thickness": 10,
+        "len": 0.6,
+        "outlinewidth": 0,
+    }
+
+
+def _swarm(effect: np.ndarray, bins: int = 60, half: float = 0.38) -> np.ndarray:
+    """Vertical offsets in [-half, half] that spread dots of similar effect apart, more where there are more of them."""
+    span = np.ptp(effect) or 1.0
+    place = np.floor((effect - effect.min()) / span * (bins - 1)).astype(int)
+    counts = np.bincount(place, minlength=bins)
+    offsets = np.zeros(len(effect), dtype=np.float32)
+    for index in np.flatnonzero(counts > 1):
+        members = np.flatnonzero(place == index)
+        reach = half * counts[index] / counts.max()
+        offsets[members] = np.linspace(-reach, reach, len(members))
+    return offsets
+
+
+def dependence(
+    feature: pd.Series, effect: pd.Series, label: str, target: str, dark: bool, selected: str | None = None
+) -> go.Figure:
+    """Effect of one feature against its value, one dot a track, with the median of each tenth of the tracks as a line."""
+    colours = palette(dark)
+    x, y = feature.to_numpy(float), effect.to_numpy(float)
+    bound = float(np.nanmax(np.abs(y))) or 1.0
+    figure = go.Figure(
+        go.Scatter(
+            x=x.astype(np.float32),
+            y=y.astype(np.float32),
+            mode="markers",
+            customdata=feature.index.to_numpy(object),
+            hovertemplate="%{customdata}<br>value %{x:.4g}, effect %{y:+.3f}<extra></extra>",
+            marker={
+                "size": 6,
+                "opacity": 0.8,
+                "color": y,
+                "colorscale": AGAINST_TO_FOR[dark],
+                "cmin": -bound,
+                "cmax": bound,
+            },
+        )
+    )
+    order = np.argsort(x)
+    tenths = [part for part in np.array_split(order[np.isfinite(x[order])], 10) if len(part) >= 3]
+    figure.add_trace(
+        go.Scatter(
+            x=[np.median(x[p]) for p in tenths],
+            y=[np.median(y[p]) for p in tenths],
+            mode="lines",
+            hoverinfo="skip",
+            line={"color": colours["ink"], "width": 2},
+        )
+    )
+    if selected is not None and selected in feature.index:
+        ring = {"size": 14, "color": "rgba(0,0,0,0)", "line": {"color": colours["ink"], "width": 2}}
+        figure.add_trace(
+            go.Scatter(x=[feature[selected]], y=[effect[selected]], mode="markers", hoverinfo="skip", marker=ring)
+        )
+    finish(figure, dark, 340)
+    figure.add_hline(y=0, line={"color": colours["line"], "width": 1})
+    figure.update_xaxes(title_text=label)
+    figure.update_yaxes(title_text=f"Effect on {target}<br>(rating points)", zeroline=False)
+    return figure
+
+
+def waterfall(
+    parts: pd.Series,
+    base: float,
+    labels: dict[str, str],
+    target: str,
+    scale: tuple[float, float],
+    dark: bool,
+    top: int = 8,
+) -> go.Figure:
+    """From the average prediction to this one: the largest effects as steps, everything else as one.
+
+    parts : signed effects by name, in rating points; base + parts.sum() is the prediction
+    """
+    colours = palette(dark)
+    ordered = parts.reindex(parts.abs().sort_values(ascending=False).index)
+    steps = [(name, labels.get(name, name), float(value)) for name, value in ordered.iloc[:top].items()]
+    if len(ordered) > top:
+        steps.append(("", f"all {len(ordered) - top} others", float(ordered.iloc[top:].sum())))
+    starts = base + np.concatenate([[0.0], np.cumsum([value for _, _, value in steps])])
+    rows = len(steps) + 2
+    figure = go.Figure()
+    for i, (name, label, value) in enumerate(steps):
+        figure.add_trace(
+            go.Bar(
+                x=[value],
+                base=[starts[i]],
+                y=[rows - 2 - i],
+                orientation="h",
+                width=0.62,
+                customdata=[name],
+                text=[f"{value:+.2f}"],
+                textposition="outside",
+                cliponaxis=False,
+                textfont={"color": colours["ink"]},
+                marker={"color": colours["for" if value >= 0 else "against"]},
+                hovertemplate=f"{label}<br>{value:+.3f} points<extra></extra>",
+            )
+        )
+    for y, x in ((rows - 1, starts[0]), (0, starts[-1])):
+        figure.add_trace(
+            go.Scatter(
+                x=[x],
+                y=[y],
+                mode="markers+text",
+                text=[f" {x:.2f}"],
+                textposition="middle right",
+                hoverinfo="skip",
+                textfont={"color": colours["ink"]},
+                marker={"size": 11, "color": colours["ink"]},
+            )
+        )
+    for i in range(rows - 1):
+        level = starts[min(i, len(starts) - 1)]
+        figure.add_shape(
+            type="line",
+            x0=level,
+            x1=level,
+            y0=rows - 1 - i,
+            y1=rows - 2 - i,
+            layer="below",
+            line={"color": colours["line"], "width": 1, "dash": "dot"},
+        )
+    names = ["average prediction", *(label for _, label, _ in steps), "this clip's prediction"]
+    finish(figure, dark, 90 + 32 * rows)
+    reach = max(float(np.ptp(starts)), 0.02 * (scale[1] - scale[0]))
+    figure.update_xaxes(
+        title_text=f"{target.capitalize()} ({scale[0]:g}–{scale[1]:g})",
+        range=[starts.min() - 0.3 * reach, starts.max() + 0.3 * reach],
+        zeroline=False,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(rows))[::-1], ticktext=names, range=[-0.6, rows - 0.4], showgrid=False, zeroline=False
+    )
+    return figure
