@@ -1,0 +1,1 @@
+"""Regressors from feature tables to ratings, and how they are stored."""
