@@ -32,9 +32,7 @@ def explanation() -> FeatureExplanation:
             "group": ["rhythm", "melody", "melody", "melody", None],
             "musical": ["dynamics", "dynamics", "pitch", "pitch", None],
         },
-        index=pd.Index(
-            ["loud_amean_mean", "loud_amean_std", "pitch_amean_mean", "pitch_amean_std", "x"], name="column"
-        ),
+        index=pd.Index(["loud_mean", "loud_std", "pitch_mean", "pitch_std", "x"], name="column"),
     )
     base, values = random.normal(5, 0.1, (5, 2)), random.normal(0, 0.5, (5, 5, 2))
     return FeatureExplanation(
