@@ -8,16 +8,21 @@ worker.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import queue
 import sys
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from mer_core.errors import UserError
 
 Progress = Callable[[float, str], None]
+
+PROGRESS_EVERY = 0.1  # s, at least, between two reports of progress
 
 _THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -72,7 +77,8 @@ def map_items(
     function : called with one item; may be called from several threads at once
     items : the work
     workers : number of threads, 1 or more; default_workers() when None
-    progress : called as progress(fraction in 0..1, message) from the calling thread, after each finished item
+    progress : called as progress(fraction in 0..1, message) from the calling thread as items finish, at most ten
+        times a second, and at the end
 
     Returns
     -------
@@ -110,10 +116,18 @@ def _attempt(function: Callable[[Any], Any], item: Any) -> Outcome:
 
 def _watch(futures: list[Future], progress: Progress | None) -> None:
     """Wait for all futures, telling `progress` as they end."""
-    pending = set(futures)
-    while pending:
-        # A timeout keeps the wait interruptible on Windows, where a bare wait ignores Ctrl-C.
-        done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-        if done and progress is not None:
-            finished = len(futures) - len(pending)
+    ended = queue.SimpleQueue()
+    for future in futures:
+        future.add_done_callback(ended.put)
+    finished, told = 0, -math.inf
+    while finished < len(futures):
+        try:
+            # With a timeout, because on Windows Ctrl-C does not end a wait without one.
+            ended.get(timeout=1.0)
+        except queue.Empty:
+            continue
+        finished += 1
+        now = time.monotonic()
+        if progress is not None and (now - told >= PROGRESS_EVERY or finished == len(futures)):
+            told = now
             progress(finished / len(futures), f"{finished} of {len(futures)}")

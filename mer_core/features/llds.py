@@ -306,7 +306,7 @@ def _smile():
         import opensmile
 
         with _configuring:
-            path = _configuration()
+            path = configuration()
         smile = opensmile.Smile(feature_set=str(path), feature_level="func")
         names = tuple(deam_name(name) for name in smile.feature_names)
         if names != lld_columns():
@@ -316,7 +316,7 @@ def _smile():
 
 
 @functools.cache
-def _configuration() -> Path:
+def configuration() -> Path:
     """A configuration file for openSMILE, removed when this process ends."""
     import opensmile
 

@@ -66,18 +66,14 @@ def summarise(frames: list[np.ndarray], names: tuple[str, ...] = STATISTICS_15) 
 def _statistics(series: np.ndarray) -> dict[str, np.ndarray]:
     """All fifteen statistics along the last axis of (tracks, columns, frames); sorts `series` in place."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        in_time = _of_time(series)
-        moments = _of_moments(series)
+        # Sums of deviations from the first frame lose no digits to a high level, and are exactly zero where it is all.
+        level = series[..., 0].copy()
+        deviation = series - level[..., None]
+        statistics = _of_time(deviation) | _of_moments(deviation)
+        statistics["mean"] += level
         series.sort(axis=-1)
-        statistics = moments | in_time | _of_order(series)
+        statistics |= _of_order(series)
         statistics["cv"] = statistics["std"] / (np.abs(statistics["mean"]) + 1e-8)
-    if series.shape[-1] > 1:
-        # Rounding of the mean would leave a constant series a tiny spread, and that spread a shape.
-        constant = statistics["range"] == 0
-        statistics["std"][constant] = 0.0
-        statistics["cv"][constant] = 0.0
-        statistics["skew"][constant] = np.nan
-        statistics["kurtosis"][constant] = np.nan
     # Sorting puts NaN last, so that a series with a NaN has one at its end.
     unknown = np.isnan(series[..., -1])
     if unknown.any():
@@ -90,16 +86,14 @@ def _of_time(series: np.ndarray) -> dict[str, np.ndarray]:
     """Statistics that depend on the order in time: mean absolute step, and slope a frame."""
     n = series.shape[-1]
     if n == 1:
-        return {"variation": np.full(series.shape[:-1], np.nan), "trend": series[..., 0] * 0.0}
+        return {"variation": np.full(series.shape[:-1], np.nan), "trend": np.zeros(series.shape[:-1])}
     steps = np.subtract(series[..., 1:], series[..., :-1])
     np.abs(steps, out=steps)
     variation = steps @ np.full(n - 1, 1.0 / (n - 1))
     if n < 10:
         return {"variation": variation, "trend": (series[..., -1] - series[..., 0]) / (n - 1)}
     centred_time = np.arange(n) - (n - 1) / 2
-    # The weights sum to zero only up to rounding, so the (possibly huge) level is taken off before.
-    level = series[..., :1]
-    return {"variation": variation, "trend": (series - level) @ (centred_time / (centred_time @ centred_time))}
+    return {"variation": variation, "trend": series @ (centred_time / (centred_time @ centred_time))}
 
 
 def _of_moments(series: np.ndarray) -> dict[str, np.ndarray]:
