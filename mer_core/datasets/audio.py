@@ -99,7 +99,7 @@ def _read_bytes(path: Path) -> bytes:
 def _decode(path: Path, data: bytes) -> tuple[np.ndarray, int]:
     """Samples (n, channels) and rate; UserError where the data is not audio or ends early."""
     stream = _mp3_stream(data)
-    stream, length_known = (data, True) if stream is None else mp3.with_index(stream)
+    stream, length_known = (data, True) if stream is None else mp3.prepare(stream)
     try:
         # From memory, because given a path libsndfile falls back on the suffix where the content says nothing.
         file = soundfile.SoundFile(io.BytesIO(stream))

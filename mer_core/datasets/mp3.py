@@ -78,16 +78,18 @@ def is_mp3(data: bytes) -> bool:
     return first is not None and (start + first.length >= len(data) or frame_at(data, start + first.length) is not None)
 
 
-def with_index(data: bytes) -> tuple[bytes, bool]:
-    """The stream in a form whose end libsndfile does not miss, and whether that form says how long it is.
+def prepare(data: bytes) -> tuple[bytes, bool]:
+    """The stream in a form that libsndfile decodes to its end, and whether that form says how long it is meant to be.
 
-    A stream with a Xing/Info header, or of one bit rate, is returned as it is (of the latter nobody knows the length
-    that was meant); one of several bit rates without that header gets one, counting the frames there are.
+    What follows the last frame is cut off: at a tag with a cover picture the decoder gives up. A stream of several bit
+    rates without a Xing/Info header gets one that counts the frames there are. One of a single bit rate stays without:
+    its length is guessed well, and what was meant nobody knows.
     """
     walk = list(frames(data, skip_tags(data)))
     if not walk:
         return data, False
-    start, first = walk[0]
+    (start, first), (last, frame) = walk[0], walk[-1]
+    data = data[: last + frame.length]
     tag = start + 4 + first.side
     if data[tag : tag + 4] in (b"Xing", b"Info") and data[tag + 7] & 1:
         return data, True

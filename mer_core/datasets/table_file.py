@@ -17,11 +17,15 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], str]:
     empty or not such a table.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; put the table there.") from None
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text; save it again as CSV (UTF-8).") from None
+        text = "\0"
+    if "\0" in text:  # another encoding (UTF-16 has a zero in every other byte), or no text at all
+        raise UserError(f"{path} is not UTF-8 text; save it again as CSV (UTF-8).")
     separator = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
     rows = []

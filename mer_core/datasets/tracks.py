@@ -1,8 +1,8 @@
 """The `tracks` layout: a folder with audio and a `tracks.csv`, the one to use for one's own data.
 
 `tracks.csv` has the columns `track_id, path, valence, arousal`, and may have `group` (artist, album or piece: kept
-apart by every split), `part` (a subset by which scores are also reported), `<rating>_std` (spread of the raters), further
-ratings, and any metadata. Paths are relative to the folder and stay inside it.
+apart by every split), `part` (a subset by which scores are also reported), `<rating>_std` (spread of the raters),
+further ratings, and any metadata. Paths are relative to the folder and stay inside it.
 
 `dataset.json` beside it may say
 `{"rating_scale": [1, 9], "targets": ["valence", "arousal", "tension"], "name": "...", "synthetic": false}`. Without it:
