@@ -35,7 +35,7 @@ def hero(run) -> None:
     table = data.clips(run)
     if not {"valence_predicted", "arousal_predicted"} <= set(table):
         st.info(
-            f"This run predicts {', '.join(run.about['targets'])}; the plane needs valence and arousal. See its page under Models."
+            f"This run predicts {', '.join(run.about['targets'])}; the plane needs valence and arousal. See Models."
         )
         return
     left, right = st.columns([3, 2], gap="large")
@@ -56,8 +56,9 @@ def hero(run) -> None:
         )
         level = run.about.get("interval_level", 0.9)
         how_to_read(
-            "Right is pleasant, up is excited. A ring is where listeners rated a clip, the dot where the model puts it without "
-            f"having seen its ratings; the dotted ellipse spans its {level:.0%} intervals. Click a point to hear it."
+            "Right is pleasant, up is excited. A ring is where listeners rated a clip, the dot where the model puts "
+            f"it without having seen its ratings; the dotted ellipse spans its {level:.0%} intervals. Click a point to "
+            "hear it."
         )
 
 
@@ -70,17 +71,15 @@ def clip_card(run, row: pd.Series) -> None:
     st.markdown(f"**{row['label']}**")
     player([Clip(row["track_id"], row["label"], row["path"])], key="overview")
     for target in ("valence", "arousal"):
-        st.markdown(
-            f"{target.capitalize()}: rated **{row[target]:.1f}**, predicted **{row[f'{target}_predicted']:.1f}** {interval(row, target)}"
-        )
+        predicted = f"predicted **{row[f'{target}_predicted']:.1f}** {interval(row, target)}"
+        st.markdown(f"{target.capitalize()}: rated **{row[target]:.1f}**, {predicted}")
     if "shap" in run.explanation_names():
         found = data.explanation(run)
         plain = data.plain_words(found, "musical")
         for target in [t for t in ("valence", "arousal") if t in found.targets]:
             parts = data.effects(run, target, "musical").loc[row["track_id"]]
-            st.markdown(
-                reason_sentence(target, parts, float(data.base(run, target)[row["track_id"]]), plain, data.scale(run))
-            )
+            start = float(data.base(run, target)[row["track_id"]])
+            st.markdown(reason_sentence(target, parts, start, plain, data.scale(run)))
     link(
         "pages/track.py",
         "See why, step by step",
@@ -102,30 +101,26 @@ def leaderboard() -> None:
     st.subheader("What was tried, and what works")
     found = data.usable()
     groups = list(dict.fromkeys(data.dataset_key(summary) for summary in found))
-    first, second = st.columns([2, 3])
-    dataset = (
-        first.selectbox("Dataset", groups, help="Scores can be compared only on the same tracks and labels.")
-        if len(groups) > 1
-        else groups[0]
-    )
-    metric = second.segmented_control(
-        "Measure",
-        list(METRICS),
-        default="r2",
-        format_func=lambda name: METRICS[name][0],
-        key="metric",
-        bind="query-params",
-        required=True,
-    )
+    dataset = groups[0]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if len(groups) > 1:
+            help = "Scores can be compared only on the same tracks and labels."
+            dataset = st.selectbox("Dataset", groups, help=help, width=340)
+        metric = st.segmented_control(
+            "Measure",
+            list(METRICS),
+            default="r2",
+            format_func=lambda name: METRICS[name][0],
+            key="metric",
+            bind="query-params",
+            required=True,
+        )
     name, meaning, best = METRICS[metric]
     same = [summary for summary in found if data.dataset_key(summary) == dataset]
     table = data.scores_table(same, metric)
     st.caption(f"**{name}** · {meaning}")
-    shown = (
-        table[table["target"].isin(("valence", "arousal"))]
-        if table["target"].isin(("valence", "arousal")).any()
-        else table
-    )
+    on_plane = table["target"].isin(("valence", "arousal"))
+    shown = table[on_plane] if on_plane.any() else table
     st.plotly_chart(
         plots.leaderboard(shown, f"{name}, with 95 % interval", dark(), best),
         key="leaderboard",
@@ -137,8 +132,9 @@ def leaderboard() -> None:
         if text:
             st.markdown(f"- {text}")
     how_to_read(
-        "Each dot is one run's score on tracks it had not learned from; the bar is what the score could be with another sample of "
-        "albums or artists. Where two bars overlap, do not call one run better. Grey rows are simple answers that any model must beat."
+        "Each mark is one run's score on tracks it had not learned from; the bar is what the score could be with "
+        "another sample of albums, artists or pieces. Where two bars overlap, do not call one run better. Hollow "
+        "marks are simple answers that any model must beat."
     )
     score_list(same, dataset)
 

@@ -44,7 +44,7 @@ def playable_plane(run, table: pd.DataFrame) -> None:
     """All rated tracks on the plane; clicking one plays it."""
     kinds = {key: name for key, name in COLOURS.items() if colour_of(table, key) is not None}
     left, right = st.columns([3, 2], gap="large")
-    with right:
+    with left:
         colour = st.segmented_control(
             "Colour by",
             list(kinds),
@@ -54,6 +54,7 @@ def playable_plane(run, table: pd.DataFrame) -> None:
             bind="query-params",
             required=True,
         )
+    with right:
         track = choose_track(run, example_track(table))
         if track is not None:
             card(run, table.loc[track])
@@ -135,13 +136,15 @@ def reliability(run, table: pd.DataFrame) -> None:
                 alt="Histogram of rater spread",
             )
             how_to_read(
-                "The further right, the more listeners disagree about a track. Disagreement limits how well any model can do."
+                "The further right, the more listeners disagree about a track. Disagreement limits how well any model "
+                "can do."
             )
         place, ceiling = right, run.metrics.get("ceiling", {})
         for target, limit in ceiling.items():
             if limit.get("r2") is not None:
                 st.markdown(
-                    f"Best R² any model could reach on **{target}**, given this disagreement: about **{limit['r2']:.2f}**"
+                    f"Best R² any model could reach on **{target}**, given this disagreement: about "
+                    f"**{limit['r2']:.2f}**"
                 )
     else:
         st.caption("This dataset does not say how much its raters disagree, so the human ceiling is unknown.")
@@ -161,7 +164,7 @@ def balance(run, table: pd.DataFrame) -> None:
     if "fold" not in table:
         return
     with st.expander("Are the folds alike?"):
-        targets = [t for t in run.about["targets"] if t in table]
+        targets, groups = [t for t in run.about["targets"] if t in table], table["group"].nunique()
         st.plotly_chart(
             plots.split_balance(table, targets, data.scale(run), dark()),
             key="balance",
@@ -169,8 +172,9 @@ def balance(run, table: pd.DataFrame) -> None:
             alt="Ratings per fold",
         )
         how_to_read(
-            f"Each fold is tested by a model that learned from the others. All tracks of one album, artist or piece ({table['group'].nunique()} "
-            "groups here) are in the same fold, so nothing is recognised instead of understood. Balanced folds look alike."
+            "Each fold is tested by a model that learned from the others. All tracks of one album, artist or piece "
+            f"({groups} groups here) are in the same fold, so nothing is recognised instead of understood. Balanced "
+            "folds look alike."
         )
 
 

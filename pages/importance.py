@@ -75,8 +75,9 @@ def explained(run, target: str) -> None:
             alt=f"Average effect on {target} of the most important {data.LEVELS[level]}",
         )
         how_to_read(
-            f"The longer a bar, the more this moves predicted {target}, in rating points and averaged over all tracks; the thin line "
-            "is its 95 % interval. It says what the model uses, not what causes the feeling. Click a bar to see how it acts."
+            f"The longer a bar, the more this moves predicted {target}, in rating points and averaged over all tracks; "
+            "the thin line is its 95 % interval. It says what the model uses, not what causes the feeling. Click a "
+            "bar to see how it acts."
         )
     with right:
         swarm(run, target, level, table, chosen)
@@ -118,7 +119,8 @@ def swarm(run, target: str, level: str, table: pd.DataFrame, chosen: str) -> Non
         else "Choose single columns to see each feature's own value as colour."
     )
     how_to_read(
-        f"Every dot is one track: right of the line the feature raised its predicted {target}, left of it lowered it. {colour}"
+        f"Every dot is one track: right of the line the feature raised its predicted {target}, left of it lowered it. "
+        f"{colour}"
     )
 
 
@@ -134,16 +136,20 @@ def acting(run, target: str, level: str, chosen: str, plain: dict[str, str]) -> 
         ranked = data.importance(run, target, "column")
         options = list(ranked[ranked["name"].isin(members)]["name"].head(20))
         st.caption(f"{len(members)} of {len(found.columns)} columns belong to it; the strongest come first.")
-        column = st.selectbox("Column", options, key=f"column-{level}-{chosen}")
+        words = found.columns["plain"]
+        column = st.selectbox(
+            "Column", options, key=f"column-{level}-{chosen}", format_func=lambda name: f"{words[name]}: {name}"
+        )
     row = found.columns.loc[column]
-    st.caption(f"`{column}`: {row['plain']} ({row['group']}), statistic {row['statistic']}")
+    proxy = row["group"].replace("_", " ")
+    st.caption(f"{row['plain'].capitalize()}. Column `{column}`, acoustic proxy {proxy}, statistic {row['statistic']}.")
     position = found.columns.index.get_loc(column)
     feature = pd.Series(found.features[:, position], index=list(found.tracks))
     effect = data.effects(run, target, "column")[column]
     left, right = st.columns([3, 2], gap="large")
     with left:
         event = st.plotly_chart(
-            plots.dependence(feature, effect, column, target, dark(), current().get("track")),
+            plots.dependence(feature, effect, f"{row['plain']}<br>{column}", target, dark(), current().get("track")),
             key="dependence",
             on_select="rerun",
             selection_mode="points",
@@ -151,7 +157,8 @@ def acting(run, target: str, level: str, chosen: str, plain: dict[str, str]) -> 
             alt=f"Effect of {column} against its value",
         )
         how_to_read(
-            "A rising cloud means: the more of it, the higher the prediction. The dark line is the middle of each tenth of the tracks."
+            "A rising cloud means: the more of it, the higher the prediction. The dark line is the middle of each "
+            "tenth of the tracks."
         )
     with right:
         hear(run, clicked(event), feature)

@@ -11,7 +11,7 @@ from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
 from ui.selection import choose_run, choose_target, clicked, link
-from ui.words import METRICS, PROTOCOLS
+from ui.words import METRICS, PROTOCOLS, in_points
 
 CHOSEN_AT_MOST = 40
 FEW = 15
@@ -47,15 +47,15 @@ def predicted(run, target: str) -> pd.DataFrame:
 
 
 def headline(run, target: str) -> None:
-    """The three numbers that answer the question, each with its interval."""
+    """The numbers that answer the question, each with its interval."""
     scores = run.metrics["targets"][target]["all"]
     low, high = data.scale(run)
     for place, metric in zip(st.columns(4), ("r2", "ccc", "pearson", "mae"), strict=True):
         value, lower, upper = scores[metric]
         name, meaning, _ = METRICS[metric]
-        unit = f" points on {low:g}–{high:g}" if metric == "mae" else ""
+        unit = f"points on {low:g}–{high:g}, " if metric == "mae" else ""
         place.metric(name, "–" if value is None else f"{value:.2f}", help=meaning)
-        place.caption((f"95 % interval {lower:.2f} to {upper:.2f}" if lower is not None else "interval unknown") + unit)
+        place.caption(unit + (f"95 % interval {lower:.2f} to {upper:.2f}" if lower is not None else "interval unknown"))
     share = run.metrics.get("ceiling", {}).get(target, {}).get("share")
     if share is not None:
         st.markdown(f"That is **{share:.0%}** of what the raters' own disagreement allows (see Dataset).")
@@ -63,7 +63,7 @@ def headline(run, target: str) -> None:
 
 def scatter(run, table: pd.DataFrame, target: str) -> None:
     """Predicted against rated; the selected tracks as a table and a list to play."""
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         chosen = clicked(st.session_state.get("scatter"))
         figure = plots.true_vs_predicted(table, target, data.scale(run), dark(), tuple(chosen))
@@ -80,8 +80,9 @@ def scatter(run, table: pd.DataFrame, target: str) -> None:
             alt=f"Predicted against rated {target}",
         )
         how_to_read(
-            "On the line, prediction and rating agree; above it the model rates too high, below it too low. A cloud flatter than "
-            "the line means that the model plays safe and stays near the average. Drag a box over dots to hear those tracks."
+            "On the line, prediction and rating agree; above it the model rates too high, below it too low. A cloud "
+            "flatter than the line means that the model plays safe and stays near the average. Drag a box over dots "
+            "to hear those tracks."
         )
     with right:
         rows = table[table["track_id"].isin(chosen)]
@@ -103,12 +104,12 @@ def listing(run, rows: pd.DataFrame, target: str) -> None:
         height=min(320, 38 + 35 * len(shown)),
         key="listing",
         column_config={
-            name: st.column_config.NumberColumn(format="%.2f" if name != "error" else "%+.2f")
+            name: st.column_config.NumberColumn(format="%.2f" if name != "error" else "%+.2f", width=80)
             for name in ("rated", "predicted", "error")
         },
     )
     heard = shown.head(CHOSEN_AT_MOST)
-    player([Clip(r.track_id, f"{r.label} ({r.error:+.1f})", r.path) for r in heard.itertuples()], key="models")
+    player([Clip(r.track_id, f"{r.label} ({in_points(r.error)})", r.path) for r in heard.itertuples()], key="models")
     first = heard.iloc[0]["track_id"]
     link("pages/track.py", f"Why {first}?", icon=":material/arrow_forward:", run=run.run_id, track=first, target=target)
 
@@ -185,8 +186,10 @@ def details(run, table: pd.DataFrame, target: str) -> None:
         st.caption("Single folds are small; look at how much they differ, not at which is best.")
     with st.expander("How this run was made"):
         st.markdown(f"**{run.about['protocol']}**: {PROTOCOLS.get(run.about['protocol'], '')}")
+        features = run.about["features"]
         st.markdown(
-            f"Features **{run.about['features']['name']}** ({run.about['features']['n_columns']} columns, {run.about['features']['source']}), model **{run.about['model']}**, {run.about['seconds']:.0f} s on {run.about['machine']}."
+            f"Features **{features['name']}** ({features['n_columns']} columns, {features['source']}), model "
+            f"**{run.about['model']}**, {run.about['seconds']:.0f} s on {run.about['machine']}."
         )
         st.json(run.about["config"], expanded=False)
 

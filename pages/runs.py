@@ -38,7 +38,9 @@ def form() -> None:
     """A form made from a pipeline's options."""
     st.subheader("Start")
     names = list(pipelines.PIPELINES)
-    name = st.selectbox("Pipeline", names, key="pipeline", bind="query-params", format_func=str)
+    # A newcomer needs the demo first; later the usual thing is to train.
+    usual = names.index("train" if data.usable() else "demo")
+    name = st.selectbox("Pipeline", names, index=usual, key="pipeline", bind="query-params")
     module = pipelines.load(name)
     st.caption((module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "))
     types = typing.get_type_hints(module.Config)
@@ -161,7 +163,8 @@ def finished() -> None:
             else:
                 st.markdown(f"`{summary.run_id}`")
             st.caption(
-                f"{summary.about['pipeline']} · {summary.about['started'][:16].replace('T', ' ')} UTC · {summary.about['seconds']:.0f} s"
+                f"{summary.about['pipeline']} · {summary.about['started'][:16].replace('T', ' ')} UTC · "
+                f"{summary.about['seconds']:.0f} s"
             )
     if len(found) > 8:
         st.caption(f"and {len(found) - 8} older ones: `python -m pipelines list`")

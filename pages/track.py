@@ -59,8 +59,9 @@ def identity(run, table: pd.DataFrame, row: pd.Series) -> None:
             )
             level = run.about.get("interval_level", 0.9)
             how_to_read(
-                "Ring: where listeners put this clip. Dot: where the model puts it without having seen its ratings. The ellipse spans "
-                f"the {level:.0%} intervals of both predictions. Faint dots are the other clips; click one to go there."
+                "Ring: where listeners put this clip. Dot: where the model puts it without having seen its ratings. "
+                f"The ellipse spans the {level:.0%} intervals of both predictions. Faint dots are the other clips; "
+                "click one to go there."
             )
 
 
@@ -155,9 +156,9 @@ def reasons(run, row: pd.Series, target: str) -> None:
         alt=f"Steps from the average {target} to this clip's prediction",
     )
     how_to_read(
-        f"Start at the top with the average prediction. Every orange step raises {target}, every blue one lowers it, in rating points; "
-        "together they arrive at this clip's prediction. The values are SHAP values: they add up exactly, and they tell what the "
-        "model used, which need not be what moves a listener."
+        f"Start at the top with the average prediction. Every orange step raises {target}, every blue one lowers it, "
+        "in rating points; together they arrive at this clip's prediction. The values are SHAP values: they add up "
+        "exactly, and they tell what the model used, which need not be what moves a listener."
     )
     link(
         "pages/importance.py",
@@ -180,7 +181,7 @@ def neighbours(run, table: pd.DataFrame, row: pd.Series) -> None:
         st.caption("The run holds no neighbours of this track.")
         return
     others = table.loc[near["neighbour"].astype(str)]
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         clips = [Clip(row["track_id"], f"this clip: {row['label']}", row["path"])]
         clips += [
@@ -189,21 +190,24 @@ def neighbours(run, table: pd.DataFrame, row: pd.Series) -> None:
         ]
         player(clips, key="neighbours")
         how_to_read(
-            "The closest tracks by all measured features, nearest first. If they sound unlike this one to you, the features miss what you hear."
+            "The closest tracks by all measured features, nearest first. If they sound unlike this one to you, the "
+            "features miss what you hear."
         )
     with right:
         targets = [t for t in run.about["targets"] if t in others]
         shown = others[["label", *targets]].assign(distance=near["distance"].to_numpy())
         st.dataframe(
-            shown.rename(columns={"label": "track"} | {t: f"rated {t}" for t in targets}),
+            shown.rename(columns={"label": "track"}),
             hide_index=True,
             key="neighbour-table",
             column_config={
                 "distance": st.column_config.NumberColumn(
-                    format="%.2f", help="Typical difference per feature, in standard deviations"
+                    format="%.2f", width=80, help="Typical difference per feature, in standard deviations"
                 )
             }
-            | {f"rated {t}": st.column_config.NumberColumn(format="%.1f") for t in targets},
+            | {
+                t: st.column_config.NumberColumn(format="%.1f", width=75, help="As rated by listeners") for t in targets
+            },
         )
         with st.container(horizontal=True):
             for other in others.index:

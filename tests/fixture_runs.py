@@ -1,7 +1,7 @@
 """Finished run folders for tests of the pages: small, realistic, written without training anything.
 
-Ratings follow a few planted features, predictions are ratings pulled to the average plus noise, and attributions add up to the
-predictions. Audio is a chord whose loudness and height follow the ratings, so that a player has something true to play.
+Ratings are random, predictions are the ratings pulled to the average plus noise, and attributions add up to the
+predictions. Audio is a chord whose loudness and height follow the ratings, so that a player has something to play.
 """
 
 from __future__ import annotations

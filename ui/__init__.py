@@ -1,1 +1,1 @@
-"""What the pages share: frame, selection, player, progress, empty states. The only package besides the pages that uses Streamlit."""
+"""What the pages share: frame, selection, player, progress, empty states. Only it and the pages use Streamlit."""

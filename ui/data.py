@@ -84,7 +84,7 @@ def scale(run: Run) -> tuple[float, float]:
 
 
 def clips(run: Run) -> pd.DataFrame:
-    """One row a track, index track_id: ratings, `<target>_predicted/_lower/_upper`, spread, label, path, fold, part, metadata."""
+    """One row a track, index track_id: what `tracks` has, `<target>_predicted`, `_lower`, `_upper`, label, quadrant."""
     return _clips(run, _key(run))
 
 
@@ -103,7 +103,7 @@ def _clips(_run: Run, key: tuple) -> pd.DataFrame:
 
 
 def track_labels(table: pd.DataFrame) -> pd.Series:
-    """What a listener reads beside a track: its id and up to two names (title, artist, ...) where the dataset has them."""
+    """What a listener reads beside a track: its id and up to two names (title, artist, ...) the dataset has."""
     names = [name for name in NAME_COLUMNS if name in table and table[name].notna().any()][:SHOWN_NAMES]
     label = table["track_id"].astype(str)
     for name in names:
@@ -161,7 +161,7 @@ def _importance(_run: Run, target: str, level: str, key: tuple) -> pd.DataFrame:
 
 
 def scores_table(found: list[RunSummary], metric: str) -> pd.DataFrame:
-    """Leaderboard rows of runs on one dataset: run_id, label, target, value, low, high, baseline; best run first, baselines last."""
+    """Scores of runs on one dataset: run_id, label, target, value, low, high, baseline; best first, baselines last."""
     rows, baselines = [], {}
     for summary in found:
         for target, parts in summary.metrics["targets"].items():
@@ -191,7 +191,9 @@ def _score(score: list | None) -> dict[str, float]:
 
 
 def run_label(summary: RunSummary) -> str:
-    """Short name of a run among others: model and features, with the end of its id."""
+    """Short name of a run among others: its id where that is short, else model and features with the end of the id."""
+    if len(summary.run_id) <= 24:
+        return summary.run_id
     about = summary.about
     features = about["features"]["name"]
     return f"{about['model']} · {Path(str(features)).stem} · {summary.run_id[-6:]}"

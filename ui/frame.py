@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import streamlit as st
 
@@ -20,6 +21,7 @@ PAGES = (
     ("pages/runs.py", "Runs", ":material/play_circle:"),
 )
 FEW_TRACKS = 60
+ICON = Path(__file__).with_name("icon.png")  # a local file: icon names are fetched from the internet
 CSS = """<style>
 [data-testid="stMainBlockContainer"] { max-width: 1280px; }
 [data-testid="stPlotlyChart"] { overflow: hidden; }
@@ -29,7 +31,7 @@ CSS = """<style>
 
 def frame(title: str, question: str) -> st.delta_generator.DeltaGenerator:
     """Draw menu, title and question; return the line under them where the badges go."""
-    st.set_page_config(page_title=f"{title} · MER Explorer", page_icon=":material/graphic_eq:", layout="wide")
+    st.set_page_config(page_title=f"{title} · MER Explorer", page_icon=str(ICON), layout="wide")
     st.html(CSS)
     with st.sidebar:
         st.markdown("### MER Explorer")
@@ -57,7 +59,10 @@ def badges(about: dict) -> list[tuple[str, str, str, str]]:
     """(text, icon, colour, explanation) of what limits a run's claims."""
     data, weights, found = about["dataset"], about.get("weights"), []
     if data["synthetic"]:
-        text = "The music was composed by this program and the ratings follow a formula plus noise: right for checking explanations, not evidence about listeners."
+        text = (
+            "The music was composed by this program and the ratings follow a formula plus noise: right for checking "
+            "explanations, not evidence about listeners."
+        )
         found.append(("synthetic data", ":material/science:", "violet", text))
     if weights == "random" or (isinstance(weights, dict) and weights.get("source") == "random"):
         found.append(
@@ -112,7 +117,8 @@ def footer(run: Run) -> None:
     about, low, high = run.about, *run.about["dataset"]["scale"]
     parts = [
         f"run {run.run_id}",
-        f"dataset {about['dataset']['name']} ({about['dataset']['n_tracks']} tracks, {about['dataset']['label_version']} labels, ratings {low:g}–{high:g})",
+        f"dataset {about['dataset']['name']} ({about['dataset']['n_tracks']} tracks, "
+        f"{about['dataset']['label_version']} labels, ratings {low:g}–{high:g})",
         f"protocol {about['protocol']}",
         f"split {str(about['split_digest'])[:12]}",
         f"finished {about['started'][:16].replace('T', ' ')} UTC",

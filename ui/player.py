@@ -1,6 +1,7 @@
 """One player for one or several clips: waveform, transport, keys; starting it stops every other player of the page.
 
-Conventions: loudness is equalised by turning loud clips down to -26 dBFS RMS (never up, so nothing clips); the gain is printed.
+Conventions: loudness is equalised by turning loud clips down to -26 dBFS RMS (never up, so nothing clips); the gain is
+printed.
 Audio reaches the browser by address, not inside the page's data, so a list of clips costs nothing until one is played.
 """
 
@@ -45,11 +46,11 @@ HTML = """
 """
 
 CSS = """
-.player { color: var(--st-text-color); font-family: var(--st-font); font-size: .9rem; outline-offset: 4px; border-radius: 8px;
-  border: 1px solid var(--st-border-color); padding: .6rem .7rem; }
+.player { color: var(--st-text-color); font-family: var(--st-font); font-size: .9rem; outline-offset: 4px;
+  border-radius: 8px; border: 1px solid var(--st-border-color); padding: .6rem .7rem; }
 .bar { display: flex; align-items: center; gap: .6rem; }
-.play { flex: none; width: 2.5rem; height: 2.5rem; border-radius: 50%; border: 0; cursor: pointer; font-size: 1rem; line-height: 1;
-  background: var(--st-primary-color); color: var(--st-background-color); }
+.play { flex: none; width: 2.5rem; height: 2.5rem; border-radius: 50%; border: 0; cursor: pointer; font-size: 1rem;
+  line-height: 1; background: var(--st-primary-color); color: var(--st-background-color); }
 .play:disabled { opacity: .35; cursor: default; }
 .wave { flex: 1; min-width: 0; height: 44px; cursor: pointer; border-radius: 4px; }
 .time { flex: none; font-variant-numeric: tabular-nums; font-size: .82rem; }
@@ -187,8 +188,8 @@ def player(clips: list[Clip], key: str) -> None:
 def _why_silent(clips: list[Clip]) -> str:
     lost = [clip.path for clip in clips if isinstance(clip.path, str)]
     if lost:
-        return f"The audio file is not there any more: `{lost[0]}`. Put it back, or run the pipeline again on the new place."
-    return "This dataset came without audio for this track, so there is nothing to play; scores and explanations still hold."
+        return f"The audio file is not there any more: `{lost[0]}`. Put it back, or run the pipeline on its new place."
+    return "This dataset came without audio for this track; scores and explanations still hold."
 
 
 def _address(clip: Clip, key: str) -> str | None:

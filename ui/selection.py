@@ -47,7 +47,6 @@ def choose(
         key=key,
         bind="query-params",
         help=help,
-        required=True,
         label_visibility="visible" if visible else "collapsed",
         placeholder=f"Choose a {label.lower()}",
     )
@@ -114,7 +113,8 @@ def choose_target(run: Run, place=None) -> str | None:
             run.about["targets"],
             "target",
             run.about["targets"][0],
-            "The rating that is predicted: valence (unpleasant to pleasant), arousal (calm to excited), or another one of the dataset.",
+            "The rating that is predicted: valence (unpleasant to pleasant), arousal (calm to excited), or another "
+            "one of the dataset.",
         )
     if chosen is None:
         say_unknown("target", "target", run.about["targets"])

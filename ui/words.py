@@ -7,12 +7,14 @@ import pandas as pd
 METRICS = {
     "r2": (
         "R²",
-        "Share of the differences between tracks that the model explains: 1 is perfect, 0 is as good as always saying the average, negative is worse.",
+        "Share of the differences between tracks that the model explains: 1 is perfect, 0 is as good as always saying "
+        "the average, negative is worse.",
         1.0,
     ),
     "ccc": (
         "CCC",
-        "Concordance: correlation that also punishes predictions that are shifted or squeezed. 1 is perfect, 0 is none.",
+        "Concordance: correlation that also punishes predictions that are shifted or squeezed. 1 is perfect, 0 is "
+        "none.",
         1.0,
     ),
     "pearson": (
@@ -28,9 +30,10 @@ METRICS = {
     "rmse": ("RMSE", "Typical error in rating points, large errors weighing more. 0 is perfect.", 0.0),
     "mae": ("MAE", "Average size of the error in rating points. 0 is perfect.", 0.0),
 }
-MORE = {"valence": ("more pleasant", "sadder or more unpleasant"), "arousal": ("more excited", "calmer")}
+MORE = {"valence": ("happier or more pleasant", "sadder or more unpleasant"), "arousal": ("more excited", "calmer")}
 PROTOCOLS = {
-    "grouped-5fold": "Five rounds: in each, the model learns from four fifths of the albums, artists or pieces and is tested on the rest.",
+    "grouped-5fold": "Five rounds: in each, the model learns from four fifths of the albums, artists or pieces and "
+    "is tested on the rest.",
     "nested": "As grouped-5fold, and the model's settings are chosen inside the training part of each round.",
 }
 
@@ -62,9 +65,11 @@ def reason_sentence(
     same = parts[parts * total > 0].sort_values(key=abs, ascending=False)
     other = parts[parts * total < 0].sort_values(key=abs, ascending=False)
     because = _listed([f"**{plain.get(name, name)}** ({in_points(value)})" for name, value in same.iloc[:2].items()])
-    text = f"The model hears this clip as **{comparison(target, total)}** than average ({numbers}), mostly because of {because}."
+    text = f"The model hears this clip as **{comparison(target, total)}** than average ({numbers}), mostly because of "
+    text += f"{because}."
     if len(other) and abs(other.iloc[0]) > 0.15 * abs(total):
-        text += f" {plain.get(other.index[0], other.index[0]).capitalize()} ({in_points(other.iloc[0])}) pulls the other way."
+        against = plain.get(other.index[0], other.index[0]).capitalize()
+        text += f" {against} ({in_points(other.iloc[0])}) pulls the other way."
     return text
 
 
@@ -84,11 +89,12 @@ def indistinguishable(table: pd.DataFrame, target: str) -> str:
     overlap = rows[(rows["low"] <= best["high"]) & (rows["high"] >= best["low"]) & (rows["label"] != best["label"])]
     if overlap.empty:
         return f"On {target}, {best['label']} is better than all others beyond its interval."
-    return f"On {target}, {_listed(list(overlap['label'].head(4)))} and {best['label']} are not distinguishable: their intervals overlap."
+    names = _listed(list(overlap["label"].head(4)))
+    return f"On {target}, {names} and {best['label']} are not distinguishable: their intervals overlap."
 
 
 LEVEL_HELP = (
-    "Acoustic proxies: families of properties a listener could name, such as loudness or brightness, estimated from the sound. "
-    "Descriptors: the measured curves behind them. Statistics: how a curve is boiled down to one number. Single columns: one "
-    "statistic of one curve."
+    "Acoustic proxies: families of properties a listener could name, such as loudness or brightness, estimated from "
+    "the sound. Descriptors: the measured curves behind them. Statistics: how a curve is boiled down to one number. "
+    "Single columns: one statistic of one curve."
 )

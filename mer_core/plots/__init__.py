@@ -1,4 +1,4 @@
-"""Figures of plain data: functions that take tables and return plotly figures, with no Streamlit and no file reading."""
+"""Figures of plain data: functions from tables to plotly figures, with no Streamlit and no reading of files."""
 
 from mer_core.plots.attributions import beeswarm, dependence, importance_bars, waterfall
 from mer_core.plots.plane import QUADRANT_WORDS, predictions_plane, quadrant, ratings_plane, track_plane

@@ -1,6 +1,7 @@
 """SHAP values, drawn: importance bars, beeswarm, dependence, waterfall.
 
-Conventions: values are in points of the rating scale. Evidence that raises a prediction is warm, evidence that lowers it cool.
+Conventions: values are in points of the rating scale. Evidence that raises a prediction is warm, evidence that
+lowers it cool.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ SWARM_POINTS = 4000  # at most this many dots in a beeswarm: what can be told ap
 def importance_bars(table: pd.DataFrame, target: str, dark: bool, selected: str | None = None) -> go.Figure:
     """Mean absolute SHAP value per name, largest on top; custom data is the name.
 
-    table : columns name, label, value, low, high (95 % interval; may be NaN), direction (correlation of value and effect, in
-        [-1, 1], NaN where it has no meaning)
+    table : columns name, label, value, low, high (95 % interval; may be NaN)
     """
     colours = palette(dark)
     rows = table.iloc[::-1]
@@ -44,8 +44,8 @@ def importance_bars(table: pd.DataFrame, target: str, dark: bool, selected: str 
             selected={"marker": {"opacity": 1}},
         )
     )
-    finish(figure, dark, 80 + 30 * max(3, len(rows)))
-    figure.update_xaxes(title_text=f"Average size of the effect on {target} (rating points)", rangemode="tozero")
+    finish(figure, dark, 90 + 36 * max(3, len(rows)))
+    figure.update_xaxes(title_text=f"Average size of the effect<br>on {target} (rating points)", rangemode="tozero")
     figure.update_yaxes(showgrid=False, type="category")
     return figure
 
@@ -55,8 +55,8 @@ def beeswarm(
 ) -> go.Figure:
     """One dot a track and name: where it lies is the effect, its colour the value of the feature (cool low, warm high).
 
-    values, features : index track_id, one column per name (most important first); features None where a name sums several
-        columns and so has no value of its own
+    values, features : index track_id, one column per name (most important first); features is None where a name sums
+        several columns and so has no value of its own
     """
     names = list(values.columns)
     keep = values.sample(min(len(values), SWARM_POINTS // max(1, len(names))), random_state=0).index
@@ -80,9 +80,9 @@ def beeswarm(
                 hovertemplate=hover,
             )
         )
-    finish(figure, dark, 80 + 40 * max(3, len(names)))
+    finish(figure, dark, 90 + 36 * max(3, len(names)))
     figure.add_vline(x=0, line={"color": palette(dark)["line"], "width": 1})
-    figure.update_xaxes(title_text=f"Effect on predicted {target} (rating points)", zeroline=False)
+    figure.update_xaxes(title_text=f"Effect on predicted {target}<br>(rating points)", zeroline=False)
     ticks = {"tickvals": list(range(len(names)))[::-1], "ticktext": [labels.get(name, name) for name in names]}
     figure.update_yaxes(range=[-0.6, len(names) - 0.4], showgrid=False, zeroline=False, **ticks)
     return figure
@@ -115,7 +115,7 @@ def _swarm(effect: np.ndarray, bins: int = 60, half: float = 0.38) -> np.ndarray
 def dependence(
     feature: pd.Series, effect: pd.Series, label: str, target: str, dark: bool, selected: str | None = None
 ) -> go.Figure:
-    """Effect of one feature against its value, one dot a track, with the median of each tenth of the tracks as a line."""
+    """Effect of one feature against its value, one dot a track; the line joins the medians of tenths of the tracks."""
     colours = palette(dark)
     x, y = feature.to_numpy(float), effect.to_numpy(float)
     bound = float(np.nanmax(np.abs(y))) or 1.0
@@ -189,7 +189,7 @@ def waterfall(
                 orientation="h",
                 width=0.62,
                 customdata=[name],
-                text=[f"{value:+.2f}"],
+                text=[f"{value:+.2f}".replace("-", "\u2212")],
                 textposition="outside",
                 cliponaxis=False,
                 textfont={"color": colours["ink"]},

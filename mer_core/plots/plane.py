@@ -1,8 +1,8 @@
 """The valence-arousal plane: one orientation, one look, wherever it appears.
 
-Conventions: valence to the right, arousal upwards, both on the rating scale given; the cross marks the middle of the scale.
-A rated (true) position is a ring, a predicted one a dot, a thin line joins the two, an ellipse is the prediction interval.
-Every clickable point carries its track id as custom data.
+Conventions: valence to the right, arousal upwards, both on the rating scale given; the cross marks the middle of the
+scale. A rated (true) position is a ring, a predicted one a dot, a thin line joins the two, an ellipse is the prediction
+interval. Every clickable point carries its track id as custom data.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mer_core.plots.style import GREY_DARK, GREY_LIGHT, SEQUENTIAL, finish, pale
 
 MANY_POINTS = 3000  # above this, points are drawn by WebGL: SVG becomes slow
 LINES_UP_TO = 120  # more lines than this hide the points they join
+HOLLOW = "rgba(0,0,0,0)"
 QUADRANT_WORDS = {"Q1": "happy, excited", "Q2": "tense, angry", "Q3": "sad, depressed", "Q4": "calm, content"}
 
 
@@ -103,13 +104,23 @@ def ratings_plane(
     hover = "%{text}<br>valence %{x:.2f}, arousal %{y:.2f}<extra></extra>"
     if colour is None:
         trace = _marks(
-            shown, "", size=size, opacity=0.9, color=_hollow(dark), line={"color": palette(dark)["point"], "width": 1.5}
+            shown, "", size=size, opacity=0.9, color=HOLLOW, line={"color": palette(dark)["point"], "width": 1.5}
         )
         figure.add_trace(trace.update(name="rated", hovertemplate=hover))
     elif pd.api.types.is_numeric_dtype(colour):
         scale_colours = (GREY_DARK if dark else GREY_LIGHT) if "spread" in colour_title else SEQUENTIAL
         values = colour.reindex(shown.index)
-        bar = {"title": {"text": colour_title, "side": "right"}, "thickness": 12, "len": 0.75, "outlinewidth": 0}
+        bar = {
+            "title": {"text": colour_title, "side": "top"},
+            "orientation": "h",
+            "x": 0.5,
+            "y": 1.0,
+            "yanchor": "bottom",
+            "nticks": 5,
+            "thickness": 10,
+            "len": 0.6,
+            "outlinewidth": 0,
+        }
         trace = _marks(
             shown,
             "",
@@ -121,16 +132,12 @@ def ratings_plane(
             showscale=True,
             line={"width": 0.5, "color": palette(dark)["line"]},
         )
-        figure.add_trace(trace.update(name="rated", hovertemplate=hover))
+        figure.add_trace(trace.update(name="rated", hovertemplate=hover)).update_layout(margin_t=60)
     else:
         _add_categories(figure, shown, colour.reindex(shown.index).astype(str), size, dark, hover)
     if selected is not None:
         add_selected(figure, shown[shown["track_id"] == selected], "", dark)
     return figure
-
-
-def _hollow(dark: bool) -> str:
-    return "rgba(0,0,0,0)"
 
 
 def _add_categories(
@@ -164,7 +171,7 @@ def add_selected(figure: go.Figure, row: pd.DataFrame, prefix: str, dark: bool) 
             mode="markers",
             hoverinfo="skip",
             showlegend=False,
-            marker={"size": 20, "color": "rgba(0,0,0,0)", "line": {"color": palette(dark)["ink"], "width": 3}},
+            marker={"size": 20, "color": HOLLOW, "line": {"color": palette(dark)["ink"], "width": 3}},
         )
     )
 
@@ -189,7 +196,7 @@ def predictions_plane(
         "",
         size=size,
         opacity=0.35 if many else 0.9,
-        color="rgba(0,0,0,0)",
+        color=HOLLOW,
         line={"color": colours["point"], "width": 1 if many else 1.5},
     )
     dots = _marks(shown, "_predicted", size=size - 1, opacity=0.75 if many else 0.9, color=colours["point"])
@@ -197,7 +204,7 @@ def predictions_plane(
     figure.add_trace(dots.update(name="predicted", hovertemplate=hover))
     row = shown[shown["track_id"] == selected]
     if not row.empty:
-        add_pair(figure, row.iloc[0], dark)
+        add_pair(figure, row.iloc[0], scale, dark)
     figure.update_layout(showlegend=True, margin_t=34)
     return figure
 
@@ -211,22 +218,22 @@ def _joining_lines(table: pd.DataFrame, colour: str) -> go.Scatter:
     )
 
 
-def add_pair(figure: go.Figure, row: Mapping, dark: bool, labels: bool = False) -> None:
-    """One track large: ring where it was rated, dot where it is predicted, line between, ellipse where interval is known.
+def add_pair(figure: go.Figure, row: Mapping, scale: tuple[float, float], dark: bool, labels: bool = False) -> None:
+    """One track large: ring where it was rated, dot where it is predicted, line between, ellipse of a known interval.
 
     row : valence, arousal, valence_predicted, arousal_predicted and optionally `<target>_lower`, `<target>_upper`
     """
     colours = palette(dark)
     bounds = [row.get(f"{t}_{side}") for t in ("valence", "arousal") for side in ("lower", "upper")]
     if all(value is not None and np.isfinite(value) for value in bounds):
-        figure.add_trace(_ellipse(row, colours["ink"]))
+        figure.add_trace(_ellipse(row, scale, colours["ink"]))
     pair = {"x": [row["valence"], row["valence_predicted"]], "y": [row["arousal"], row["arousal_predicted"]]}
     figure.add_trace(
         go.Scatter(
             **pair, mode="lines", line={"color": colours["ink"], "width": 1.5}, hoverinfo="skip", showlegend=False
         )
     )
-    for i, (name, fill) in enumerate((("rated", "rgba(0,0,0,0)"), ("predicted", colours["ink"]))):
+    for i, (name, fill) in enumerate((("rated", HOLLOW), ("predicted", colours["ink"]))):
         figure.add_trace(
             go.Scatter(
                 x=[pair["x"][i]],
@@ -234,7 +241,7 @@ def add_pair(figure: go.Figure, row: Mapping, dark: bool, labels: bool = False) 
                 mode="markers+text" if labels else "markers",
                 showlegend=False,
                 text=[name],
-                textposition="top center",
+                textposition=_beside(pair, i, scale),
                 textfont={"color": colours["ink"]},
                 name=name,
                 hovertemplate=f"{name}: valence %{{x:.2f}}, arousal %{{y:.2f}}<extra></extra>",
@@ -243,14 +250,22 @@ def add_pair(figure: go.Figure, row: Mapping, dark: bool, labels: bool = False) 
         )
 
 
-def _ellipse(row: Mapping, colour: str) -> go.Scatter:
-    """The ellipse inscribed in the box of the two intervals (which need not be centred on the prediction)."""
+def _beside(pair: Mapping, i: int, scale: tuple[float, float]) -> str:
+    """Where the label of one end of a pair goes: away from the other end, and inside the plane."""
+    place = (pair["x"][i] - scale[0]) / (scale[1] - scale[0])
+    side = "right" if place < 0.2 else "left" if place > 0.8 else "center"
+    higher = pair["y"][i] > pair["y"][1 - i] or (pair["y"][i] == pair["y"][1 - i] and i == 0)
+    return f"{'top' if higher else 'bottom'} {side}"
+
+
+def _ellipse(row: Mapping, scale: tuple[float, float], colour: str) -> go.Scatter:
+    """The ellipse in the box of the two intervals (its centre need not be the prediction), cut at the scale's ends."""
     angle = np.linspace(0, 2 * np.pi, 73)
     centre = [(row[f"{t}_lower"] + row[f"{t}_upper"]) / 2 for t in ("valence", "arousal")]
     radius = [(row[f"{t}_upper"] - row[f"{t}_lower"]) / 2 for t in ("valence", "arousal")]
     return go.Scatter(
-        x=centre[0] + radius[0] * np.cos(angle),
-        y=centre[1] + radius[1] * np.sin(angle),
+        x=np.clip(centre[0] + radius[0] * np.cos(angle), *scale),
+        y=np.clip(centre[1] + radius[1] * np.sin(angle), *scale),
         mode="lines",
         fill="toself",
         fillcolor=translucent(colour, 0.08),
@@ -273,5 +288,5 @@ def track_plane(
     shown = others.dropna(subset=["valence", "arousal"])
     cloud = _marks(shown, "", size=5, opacity=0.35, color=colours["line"])
     figure.add_trace(cloud.update(hovertemplate="%{text}<extra></extra>", showlegend=False))
-    add_pair(figure, row, dark, labels=True)
+    add_pair(figure, row, scale, dark, labels=True)
     return figure

@@ -16,7 +16,7 @@ from mer_core.plots.style import finish, palette, target_colour, translucent
 def leaderboard(table: pd.DataFrame, metric: str, dark: bool, best: float | None = None) -> go.Figure:
     """One row a run (and baseline), one dot with its interval per target.
 
-    table : columns label, target, value, low, high, baseline (bool: drawn hollow and grey); the first row is drawn on top
+    table : columns label, target, value, low, high, baseline (bool: drawn hollow); the first row is drawn on top
     best : the best possible value of this measure, drawn as a line (1 for R2 and correlations)
     """
     colours = palette(dark)
@@ -36,6 +36,7 @@ def leaderboard(table: pd.DataFrame, metric: str, dark: bool, best: float | None
             "arrayminus": (rows["value"] - rows["low"]).fillna(0),
             "thickness": 1.5,
             "width": 4,
+            "color": colour,
         }
         figure.add_trace(
             go.Scatter(
@@ -77,7 +78,7 @@ def true_vs_predicted(
     selected: tuple[str, ...] = (),
     height: int = 460,
 ) -> go.Figure:
-    """Predicted against rated, one dot a track, the diagonal where they agree, whiskers on the selected tracks' intervals.
+    """Predicted against rated, one dot a track, the diagonal where they agree, intervals of the selected tracks.
 
     table : columns track_id, label, true, predicted, lower, upper
     """
@@ -106,7 +107,8 @@ def true_vs_predicted(
         _add_chosen(figure, table[chosen], colours["ink"], "true", "predicted")
     figure.update_xaxes(title_text=f"Rated {target} ({low:g}–{high:g})", range=_padded(scale))
     figure.update_yaxes(title_text=f"Predicted {target} ({low:g}–{high:g})", range=_padded(scale), scaleanchor="x")
-    figure.update_xaxes(constrain="domain")
+    figure.update_xaxes(constrain="domain", nticks=9)
+    figure.update_yaxes(constrain="domain", nticks=9)
     return figure
 
 
@@ -213,8 +215,8 @@ def label_histogram(values: pd.DataFrame, axis_title: str, dark: bool, height: i
         colour = target_colour(target, dark)
         figure.add_trace(
             go.Scatter(
-                x=edges[:-1],
-                y=counts,
+                x=edges,
+                y=[*counts, counts[-1]],
                 mode="lines",
                 name=target,
                 fill="tozeroy",

@@ -1,7 +1,7 @@
 """Colours and layout that every figure shares.
 
-Conventions: a colour means one thing wherever it appears (Okabe-Ito hues, lighter ones on a dark page). `dark` is True on a
-dark page. Figures have a transparent background, so they sit on either page.
+Conventions: a colour means one thing wherever it appears (Okabe-Ito hues, lighter ones on a dark page). `dark` is True
+on a dark page. Figures have a transparent background, so they sit on either page.
 """
 
 from __future__ import annotations
