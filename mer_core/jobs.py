@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -154,9 +155,9 @@ class Job:
             write_atomically(self.folder / "status.json", json.dumps(asdict(self.status)))
 
     def _print_progress(self) -> None:
-        """One line per message; repeated messages only on a terminal, in place."""
+        """One line per message; messages that differ in their counts alone only on a terminal, in place."""
         line = f"{self.status.fraction:4.0%}  {self.status.message}"
-        stem = self.status.message.split(" (")[0]
+        stem = re.sub(r"\d+", "#", self.status.message)
         if stem != self._last_line:
             self.log(self.status.message)
         if not self._echo:
