@@ -17,12 +17,13 @@ from mer_core.paths import artifacts_root
 
 __all__ = ["LAYOUTS", "VALENCE_AROUSAL", "Dataset", "LoadReport", "load"]
 
+Progress = Callable[[float, str], None]
 LAYOUTS = ("auto", "deam", "tracks")
 LABELS = ("corrected", "published")
 
 
 def load(
-    spec: str | Path, layout: str = "auto", labels: str = "corrected", progress: Callable[..., None] | None = None
+    spec: str | Path, layout: str = "auto", labels: str = "corrected", progress: Progress | None = None
 ) -> Dataset:
     """Load a data set.
 
@@ -32,7 +33,7 @@ def load(
         name)
     layout : "deam" or "tracks"; "auto" detects it
     labels : "corrected" or "published", for DEAM; data sets without a known fault are loaded as given under either
-    progress : passed on to what builds the demo corpus
+    progress : called as progress(fraction in 0..1, message) while the demo corpus is built
 
     Raises
     ------
@@ -55,12 +56,11 @@ def load(
     return load_deam(folder, labels) if layout == "deam" else load_tracks(folder)
 
 
-def _load_demo(progress: Callable[..., None] | None) -> Dataset:
-    folder = artifacts_root() / "demo"
-    if not (folder / "tracks.csv").is_file():
-        from mer_core.datasets.demo import build_demo  # music21 and the synthesiser: only where they are needed
+def _load_demo(progress: Progress | None) -> Dataset:
+    from mer_core.datasets.demo import build_demo
 
-        build_demo(folder, progress=progress)
+    folder = artifacts_root() / "demo"
+    build_demo(folder, progress=progress)  # returns at once where this version is already there
     return replace(load_tracks(folder), name="demo", layout="demo", synthetic=True)
 
 
