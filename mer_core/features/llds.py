@@ -265,10 +265,11 @@ def read_published(path: Path) -> pd.DataFrame:
     if "frameTime" not in frame.columns:
         raise UserError(f"{path} has no column frameTime; expected DEAM's layout, separated by semicolons.")
     frame = frame.set_index("frameTime")
-    for column in frame.columns:
-        if column not in lld_columns():
+    known = set(lld_columns())
+    for column, kind in frame.dtypes.items():
+        if column not in known:
             raise UserError(f"{path} has the unknown column {column!r}; expected DEAM's 260 descriptor columns.")
-        if not pd.api.types.is_numeric_dtype(frame[column]):
+        if not pd.api.types.is_numeric_dtype(kind):
             raise UserError(f"{path} has a value in {column} that is no number; download it again.")
     try:
         return clean(frame.reindex(columns=list(lld_columns())))
