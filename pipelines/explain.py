@@ -69,7 +69,7 @@ def execute(config: Config, job, run_id: str) -> str:
     final = finished.folder / "explanations" / config.method
     temporary = final.with_name(f".{config.method}")
     shutil.rmtree(temporary, ignore_errors=True)
-    write_explanation(temporary, train.explanation_of(trained, data, result))
+    write_explanation(temporary, train.explanation_of(trained, data, result, tuple(finished.about["dataset"]["scale"])))
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
     job.opens_on(finished.run_id)

@@ -48,6 +48,7 @@ def run(config: Config, dataset, writer) -> None:
         "source": table.source,
         "n_columns": table.values.shape[1],
         "failures": table.failures,
+        "notes": table.notes,
     }
     writer.about(dataset=describe_dataset(dataset), features=about)
     for track, reason in table.failures:

@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"\nleft out: {len(left_out)}")
     for item, reason in left_out:
         print(f"  {item}: {reason}")
-    for note in [*dataset["report"]["missing"], *dataset["report"]["notes"]]:
+    for note in [*dataset["report"]["missing"], *dataset["report"]["notes"], *features["notes"]]:
         print(f"note: {note}")
     return 0
 
@@ -38,8 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
 def print_scores(metrics: dict) -> None:
     """Print scores of the model and of its baselines, one row per target and part."""
     tables = {"": metrics["targets"]} | {
-        f"{name} baseline": {target: {"all": row} for target, row in rows.items()}
-        for name, rows in metrics.get("baselines", {}).items()
+        f"{name} baseline": targets for name, targets in metrics.get("baselines", {}).items()
     }
     for name, targets in tables.items():
         for target, parts in targets.items():

@@ -75,6 +75,7 @@ def run(config: Config, dataset, writer) -> None:
             "source": data.table.source,
             "n_columns": data.features.shape[1],
             "failures": data.left_out,
+            "notes": data.table.notes,
         },
         model=config.model,
         targets=list(config.targets),
@@ -88,7 +89,7 @@ def run(config: Config, dataset, writer) -> None:
     write_scores(config, dataset, data, result, writer)
     if config.explain == "shap":
         writer.progress(0.92, "writing SHAP values")
-        writer.write_explanation("shap", explanation_of(config, data, result))
+        writer.write_explanation("shap", explanation_of(config, data, result, dataset.scale))
     writer.progress(0.94, f"fitting {config.model} on all tracks")
     write_model(config, data, result, writer)
 
@@ -210,7 +211,7 @@ def track_table(dataset, data: Data):
     return pd.concat([head, dataset.ratings.loc[index], spread, metadata], axis=1).rename_axis("track_id").reset_index()
 
 
-def explanation_of(config: Config, data: Data, result):
+def explanation_of(config: Config, data: Data, result, scale: tuple[float, float]):
     """SHAP values of all out-of-fold predictions, in our own format."""
     from mer_core.explain.attribution import FeatureExplanation
 
@@ -222,6 +223,8 @@ def explanation_of(config: Config, data: Data, result):
         base=result.base,
         values=result.values,
         features=data.features.loc[result.tested].to_numpy(),
+        predicted=result.predicted,
+        scale=scale,
     )
 
 

@@ -73,7 +73,7 @@ def write_explanation(folder: str | Path, explanation: FeatureExplanation) -> No
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {
-        "values": np.asarray(explanation.values, dtype=np.float32),
+        "values": np.asarray(explanation.values, dtype=np.float64),
         "base": np.asarray(explanation.base, dtype=np.float64),
         "features": np.asarray(explanation.features, dtype=np.float32),
     }

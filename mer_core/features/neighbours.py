@@ -22,7 +22,8 @@ def nearest_tracks(features: pd.DataFrame, count: int = 8) -> pd.DataFrame:
 
     matrix = features.fillna(features.median()).fillna(0.0).to_numpy()
     spread = matrix.std(axis=0)
-    scaled = (matrix - matrix.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    varying = spread > 1e-9 * np.abs(matrix).mean(axis=0)  # rounding makes a constant column vary a little
+    scaled = (matrix[:, varying] - matrix[:, varying].mean(axis=0)) / spread[varying]
     count = min(count, len(features) - 1)
     distances, found = NearestNeighbors(n_neighbors=count).fit(scaled).kneighbors()  # without the track itself
     ids = features.index.to_numpy()
