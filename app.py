@@ -9,7 +9,7 @@ from mer_core import plots
 from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
-from ui.selection import choose_run, choose_track, example_track, link, take_clicked
+from ui.selection import choose_one, choose_run, choose_track, example_track, link, take_clicked
 from ui.words import METRICS, indistinguishable, reason_sentence
 
 
@@ -106,15 +106,7 @@ def leaderboard() -> None:
         if len(groups) > 1:
             help = "Scores can be compared only on the same tracks and labels."
             dataset = st.selectbox("Dataset", groups, help=help, width=340)
-        metric = st.segmented_control(
-            "Measure",
-            list(METRICS),
-            default="r2",
-            format_func=lambda name: METRICS[name][0],
-            key="metric",
-            bind="query-params",
-            required=True,
-        )
+        metric = choose_one("Measure", {key: words[0] for key, words in METRICS.items()}, "metric")
     name, meaning, best = METRICS[metric]
     same = [summary for summary in found if data.dataset_key(summary) == dataset]
     table = data.scores_table(same, metric)

@@ -9,7 +9,7 @@ from mer_core import plots
 from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
-from ui.selection import choose_run, choose_track, example_track, link, take_clicked
+from ui.selection import choose_one, choose_run, choose_track, example_track, link, take_clicked
 
 COLOURS = {
     "spread": "rater spread",
@@ -45,15 +45,7 @@ def playable_plane(run, table: pd.DataFrame) -> None:
     kinds = {key: name for key, name in COLOURS.items() if colour_of(table, key) is not None}
     left, right = st.columns([3, 2], gap="large")
     with left:
-        colour = st.segmented_control(
-            "Colour by",
-            list(kinds),
-            default=next(iter(kinds)),
-            format_func=kinds.get,
-            key="colour",
-            bind="query-params",
-            required=True,
-        )
+        colour = choose_one("Colour by", kinds, "colour")
     with right:
         track = choose_track(run, example_track(table))
         if track is not None:

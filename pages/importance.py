@@ -9,7 +9,7 @@ from mer_core import plots
 from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
-from ui.selection import choose_run, choose_target, clicked, current, link
+from ui.selection import choose_one, choose_run, choose_target, clicked, current, link
 from ui.words import LEVEL_HELP
 
 SWARM_ROWS = 10
@@ -48,22 +48,13 @@ def not_explained(run) -> None:
 def explained(run, target: str) -> None:
     """Importance at a level, the spread behind each bar, and how one feature acts."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        level = st.segmented_control(
-            "Level",
-            list(data.LEVELS),
-            default="musical",
-            format_func=data.LEVELS.get,
-            key="level",
-            bind="query-params",
-            required=True,
-            help=LEVEL_HELP,
-        )
+        level = choose_one("Level", data.LEVELS, "level", LEVEL_HELP)
         top = st.slider("How many", 5, 30, 12, key="top", bind="query-params", width=220)
     found = data.explanation(run)
     plain = data.plain_words(found, level)
     table = data.importance(run, target, level).head(top)
     table = table.assign(label=[both(name, plain) for name in table["name"]])
-    chosen = chosen_name(table)
+    chosen = chosen_name(table, level)
     left, right = st.columns([1, 1], gap="large")
     with left:
         st.plotly_chart(
@@ -90,9 +81,8 @@ def both(name: str, plain: dict[str, str]) -> str:
     return name if not words or words == name else f"{words}<br><span style='font-size:10px;opacity:.7'>{name}</span>"
 
 
-def chosen_name(table: pd.DataFrame) -> str:
+def chosen_name(table: pd.DataFrame, level: str) -> str:
     """The clicked bar, as long as it is among those shown; else the most important."""
-    level = st.session_state.get("level", "musical")
     names = clicked(st.session_state.get(f"bars-{level}"))
     return names[0] if names and names[0] in set(table["name"]) else str(table["name"].iloc[0])
 
@@ -172,7 +162,8 @@ def hear(run, chosen: list[str], feature: pd.Series) -> None:
         tracks = chosen[:1]
     else:
         st.markdown("##### Hear both ends")
-        ordered = feature.dropna().sort_values().index
+        audible = table.index[table["path"].notna()]
+        ordered = feature.loc[audible if len(audible) >= 6 else table.index].dropna().sort_values().index
         tracks = [*ordered[:3], *ordered[-3:]]
     place = ["least", "least", "least", "most", "most", "most"] if not chosen else [""]
     player(

@@ -9,7 +9,7 @@ from mer_core import plots
 from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
-from ui.selection import choose_run, choose_target, choose_track, example_track, link, take_clicked
+from ui.selection import choose_one, choose_run, choose_target, choose_track, example_track, link, take_clicked
 from ui.words import LEVEL_HELP, reason_sentence
 
 NEIGHBOURS = 5
@@ -25,18 +25,23 @@ def main() -> None:
     if run is None:
         return
     show_badges(badges, run.about)
+    with expected_failures():
+        page_of(run, second, third)
+    footer(run)
+
+
+def page_of(run, second, third) -> None:
+    """Everything about the chosen track; its selectors go into two places beside that of the run."""
     table = data.clips(run)
     track = choose_track(run, example_track(table), place=second)
     target = choose_target(run, third)
     if track is None or target is None:
         return
-    with expected_failures():
-        row = table.loc[track]
-        st.subheader(row["label"])
-        identity(run, table, row)
-        reasons(run, row, target)
-        neighbours(run, table, row)
-    footer(run)
+    row = table.loc[track]
+    st.subheader(row["label"])
+    identity(run, table, row)
+    reasons(run, row, target)
+    neighbours(run, table, row)
 
 
 def identity(run, table: pd.DataFrame, row: pd.Series) -> None:
@@ -100,6 +105,7 @@ def positions(run, row: pd.Series) -> pd.DataFrame:
                 "predicted": f"{row[f'{target}_predicted']:.2f}",
                 f"{level:.0%} interval": f"{lower:.2f} to {upper:.2f}" if pd.notna(lower) else "unknown",
             }
+            | ({"raters differ by": f"± {row[f'{target}_std']:.2f}"} if pd.notna(row.get(f"{target}_std")) else {})
         )
     return pd.DataFrame(rows)
 
@@ -107,7 +113,7 @@ def positions(run, row: pd.Series) -> pd.DataFrame:
 def facts(table: pd.DataFrame, row: pd.Series) -> None:
     """Identity card: whatever the dataset says of the track."""
     targets = {name.removesuffix("_predicted") for name in table.columns if name.endswith("_predicted")}
-    own = {f"{t}{end}" for t in targets for end in ("", "_predicted", "_lower", "_upper")}
+    own = {f"{t}{end}" for t in targets for end in ("", "_predicted", "_lower", "_upper", "_std")}
     shown = {"group": row["group"], "part": row["part"], "tested in fold": row["fold"]}
     shown |= {name: row[name] for name in table.columns if name not in KNOWN | own}
     lines = [f"{name.replace('_', ' ')}: **{_short(value)}**" for name, value in shown.items() if _said(value)]
@@ -136,16 +142,7 @@ def reasons(run, row: pd.Series, target: str) -> None:
     plain = data.plain_words(data.explanation(run), "musical")
     st.markdown(reason_sentence(target, groups, start, plain, data.scale(run)))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        level = st.segmented_control(
-            "Level",
-            list(data.LEVELS),
-            default="musical",
-            format_func=data.LEVELS.get,
-            key="level",
-            bind="query-params",
-            required=True,
-            help=LEVEL_HELP,
-        )
+        level = choose_one("Level", data.LEVELS, "level", LEVEL_HELP)
         top = st.slider("Steps", 3, 20, 8, key="steps", bind="query-params", width=220)
     parts = data.effects(run, target, level).loc[track]
     labels = data.plain_words(data.explanation(run), level)
@@ -166,7 +163,7 @@ def reasons(run, row: pd.Series, target: str) -> None:
         icon=":material/bar_chart:",
         run=run.run_id,
         target=target,
-        level=level,
+        level=data.LEVELS[level],
     )
 
 

@@ -55,6 +55,24 @@ def choose(
     return chosen
 
 
+def choose_one(label: str, options: dict[str, str], key: str, help: str | None = None) -> str:
+    """Row of buttons bound to the address by their labels; the first is preselected. Returns the key chosen."""
+    asked = st.query_params.get(key)
+    if key not in st.session_state and asked is not None and asked not in options.values():
+        st.warning(f"“{asked}” is not a choice of “{label}”, so “{next(iter(options.values()))}” is shown.")
+    return st.segmented_control(
+        label,
+        list(options),
+        default=next(iter(options)),
+        format_func=options.get,
+        key=key,
+        bind="query-params",
+        required=True,
+        help=help,
+        wrap=True,
+    )
+
+
 def unknown(key: str) -> str | None:
     """What the address named although it does not exist."""
     return st.session_state.get(f"unknown-{key}")

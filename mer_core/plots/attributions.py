@@ -174,62 +174,58 @@ def waterfall(
     """
     colours = palette(dark)
     ordered = parts.reindex(parts.abs().sort_values(ascending=False).index)
-    steps = [(name, labels.get(name, name), float(value)) for name, value in ordered.iloc[:top].items()]
+    steps = [(labels.get(name, name), float(value)) for name, value in ordered.iloc[:top].items()]
     if len(ordered) > top:
-        steps.append(("", f"all {len(ordered) - top} others", float(ordered.iloc[top:].sum())))
-    starts = base + np.concatenate([[0.0], np.cumsum([value for _, _, value in steps])])
+        steps.append((f"all {len(ordered) - top} others", float(ordered.iloc[top:].sum())))
+    levels = base + np.concatenate([[0.0], np.cumsum([value for _, value in steps])])
     rows = len(steps) + 2
-    figure = go.Figure()
-    for i, (name, label, value) in enumerate(steps):
-        figure.add_trace(
-            go.Bar(
-                x=[value],
-                base=[starts[i]],
-                y=[rows - 2 - i],
-                orientation="h",
-                width=0.62,
-                customdata=[name],
-                text=[f"{value:+.2f}".replace("-", "\u2212")],
-                textposition="outside",
-                cliponaxis=False,
-                textfont={"color": colours["ink"]},
-                marker={"color": colours["for" if value >= 0 else "against"]},
-                hovertemplate=f"{label}<br>{value:+.3f} points<extra></extra>",
-            )
-        )
-    for y, x in ((rows - 1, starts[0]), (0, starts[-1])):
-        figure.add_trace(
-            go.Scatter(
-                x=[x],
-                y=[y],
-                mode="markers+text",
-                text=[f" {x:.2f}"],
-                textposition="middle right",
-                hoverinfo="skip",
-                textfont={"color": colours["ink"]},
-                marker={"size": 11, "color": colours["ink"]},
-            )
-        )
+    figure = go.Figure([_step(rows - 2 - i, levels[i], *step, colours) for i, step in enumerate(steps)])
+    figure.add_trace(_end(rows - 1, levels[0], colours["ink"]))
+    figure.add_trace(_end(0, levels[-1], colours["ink"]))
+    line = {"color": colours["line"], "width": 1, "dash": "dot"}
     for i in range(rows - 1):
-        level = starts[min(i, len(starts) - 1)]
         figure.add_shape(
-            type="line",
-            x0=level,
-            x1=level,
-            y0=rows - 1 - i,
-            y1=rows - 2 - i,
-            layer="below",
-            line={"color": colours["line"], "width": 1, "dash": "dot"},
+            type="line", x0=levels[i], x1=levels[i], y0=rows - 1 - i, y1=rows - 2 - i, layer="below", line=line
         )
-    names = ["average prediction", *(label for _, label, _ in steps), "this clip's prediction"]
+    names = ["average prediction", *(label for label, _ in steps), "this clip's prediction"]
     finish(figure, dark, 90 + 32 * rows)
-    reach = max(float(np.ptp(starts)), 0.02 * (scale[1] - scale[0]))
+    reach = 0.3 * max(float(np.ptp(levels)), 0.02 * (scale[1] - scale[0]))
     figure.update_xaxes(
         title_text=f"{target.capitalize()} ({scale[0]:g}–{scale[1]:g})",
-        range=[starts.min() - 0.3 * reach, starts.max() + 0.3 * reach],
+        range=[levels.min() - reach, levels.max() + reach],
         zeroline=False,
     )
-    figure.update_yaxes(
-        tickvals=list(range(rows))[::-1], ticktext=names, range=[-0.6, rows - 0.4], showgrid=False, zeroline=False
-    )
+    ticks = {"tickvals": list(range(rows))[::-1], "ticktext": names}
+    figure.update_yaxes(range=[-0.6, rows - 0.4], showgrid=False, zeroline=False, **ticks)
     return figure
+
+
+def _step(row: int, start: float, label: str, value: float, colours: dict[str, str]) -> go.Bar:
+    """One effect of a waterfall, from where the last one ended."""
+    return go.Bar(
+        x=[value],
+        base=[start],
+        y=[row],
+        orientation="h",
+        width=0.62,
+        text=[f"{value:+.2f}".replace("-", "−")],
+        textposition="outside",
+        cliponaxis=False,
+        textfont={"color": colours["ink"]},
+        marker={"color": colours["for" if value >= 0 else "against"]},
+        hovertemplate=f"{label}<br>{value:+.3f} points<extra></extra>",
+    )
+
+
+def _end(row: int, value: float, ink: str) -> go.Scatter:
+    """Where a waterfall starts or arrives, with its number."""
+    return go.Scatter(
+        x=[value],
+        y=[row],
+        mode="markers+text",
+        text=[f" {value:.2f}"],
+        textposition="middle right",
+        hoverinfo="skip",
+        textfont={"color": ink},
+        marker={"size": 11, "color": ink},
+    )

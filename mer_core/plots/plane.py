@@ -63,10 +63,20 @@ def blank_plane(scale: tuple[float, float], dark: bool, height: int = 520, small
             showarrow=False,
             font={"color": colours["spread"], "size": 12 if small else 14},
         )
-    ticks = {"range": [low - pad, high + pad], "showgrid": False, "zeroline": False, "nticks": 9, "constrain": "domain"}
+    figure.update_layout(margin={"l": 56, "r": 12, "t": 14, "b": 50})
+    ticks = {
+        "range": [low - pad, high + pad],
+        "showgrid": False,
+        "zeroline": False,
+        "nticks": 9,
+        "constrain": "domain",
+        "automargin": False,
+    }
     span = f"{low:g}–{high:g}"
     figure.update_xaxes(title_text=f"Valence ({span}): unpleasant → pleasant", **ticks)
-    figure.update_yaxes(title_text=f"Arousal ({span}): calm → excited", scaleanchor="x", scaleratio=1, **ticks)
+    figure.update_yaxes(
+        title_text=f"Arousal ({span}): calm → excited", scaleanchor="x", scaleratio=1, constraintoward="top", **ticks
+    )
     return figure
 
 
@@ -91,7 +101,7 @@ def ratings_plane(
     colour: pd.Series | None = None,
     colour_title: str = "",
     selected: str | None = None,
-    height: int = 560,
+    height: int = 540,
 ) -> go.Figure:
     """Rated positions of many tracks, one ring each, coloured by a column.
 
@@ -114,7 +124,7 @@ def ratings_plane(
             "title": {"text": colour_title, "side": "top"},
             "orientation": "h",
             "x": 0.5,
-            "y": 1.0,
+            "y": 1.01,
             "yanchor": "bottom",
             "nticks": 5,
             "thickness": 10,
@@ -132,7 +142,7 @@ def ratings_plane(
             showscale=True,
             line={"width": 0.5, "color": palette(dark)["line"]},
         )
-        figure.add_trace(trace.update(name="rated", hovertemplate=hover)).update_layout(margin_t=60)
+        figure.add_trace(trace.update(name="rated", hovertemplate=hover)).update_layout(margin_t=70, height=height + 40)
     else:
         _add_categories(figure, shown, colour.reindex(shown.index).astype(str), size, dark, hover)
     if selected is not None:
