@@ -63,8 +63,13 @@ def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 
 
 def run(config: Config, dataset, writer) -> None:
     """Extract features, cross-validate, score, explain, fit the final model, write everything."""
+    from mer_core.models.regressors import FAMILIES
     from mer_core.runs import describe_dataset
 
+    if config.explain == "shap" and FAMILIES[config.model].explainer is None:
+        raise UserError(
+            f"--model {config.model} has no exact SHAP explainer; add --explain none, or choose another model"
+        )
     data = prepare(config, dataset, stage(writer, 0.0, 0.45))
     writer.log(f"{len(data.features)} tracks x {data.features.shape[1]} columns, {data.groups.nunique()} groups")
     result = fit_folds(config, data, config.explain == "shap", stage(writer, 0.45, 0.8))
