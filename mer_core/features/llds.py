@@ -137,7 +137,7 @@ def extract_llds(samples: np.ndarray, rate: int) -> pd.DataFrame:
 
     Parameters
     ----------
-    samples : (n,) float, full scale -1..1
+    samples : (n,) float, full scale -1..1, all finite
     rate : Hz; other than 44100 is resampled
 
     Returns
@@ -149,16 +149,18 @@ def extract_llds(samples: np.ndarray, rate: int) -> pd.DataFrame:
     UserError for audio that is shorter than one window (1.04 s), or silent. (Silence would give valid numbers, but they
     would say nothing about music.)
     """
+    if samples.ndim != 1:
+        raise ValueError(f"samples have shape {samples.shape}, expected mono (n,)")
     if rate != RATE:
         import soxr
 
         samples = soxr.resample(samples, rate, RATE, quality="HQ")
     seconds = len(samples) / RATE
     if seconds < SHORTEST:
-        raise UserError(f"is {seconds:.2f} s long, but one window needs {SHORTEST} s; use a longer excerpt.")
+        raise UserError(f"The audio is {seconds:.2f} s long, but one window needs {SHORTEST} s; use a longer excerpt.")
     samples = np.clip(samples, -1.0, 32767 / 32768).astype(np.float32)
     if np.abs(samples).max() < 1 / 32768:
-        raise UserError("is silent (no sample reaches one step of 16-bit audio); check how the file was made.")
+        raise UserError("The audio is silent (no sample reaches one step of 16 bits); check how the file was made.")
     values = _smile()(samples, RATE)[0].T
     index = pd.Index(np.arange(len(values)) * HOP, name="seconds")
     return pd.DataFrame(values.astype(np.float64), index=index, columns=list(lld_columns()))
@@ -191,10 +193,10 @@ def clean(frame: pd.DataFrame) -> pd.DataFrame:
         frame = pd.DataFrame(values, index=frame.index[kept], columns=frame.columns)
     if len(frame) < FEWEST_FRAMES:
         needed = f"{FEWEST_FRAMES} are needed, which takes {SHORTEST + (FEWEST_FRAMES - 1) * HOP:.2f} s of audio"
-        raise UserError(f"has {len(frame)} frames, but at least {needed}; use a longer excerpt.")
+        raise UserError(f"There are {len(frame)} frames, but at least {needed}; use a longer excerpt.")
     if (columns := int(finite.any(axis=0).sum())) < FEWEST_COLUMNS:
         raise UserError(
-            f"has {columns} descriptor columns with values, but {FEWEST_COLUMNS} are needed; check the table."
+            f"There are {columns} descriptor columns with values, but {FEWEST_COLUMNS} are needed; check the table."
         )
     return frame.astype(np.float64)
 
@@ -228,7 +230,7 @@ def llds_of_file(path: str | Path | None) -> tuple[np.ndarray, str | None]:
     UserError when there is no file, or it cannot be decoded, is silent, or has fewer than 5 frames (3.04 s).
     """
     if not isinstance(path, str | Path):
-        raise UserError("has no audio file; add it to the dataset.")
+        raise UserError("There is no audio file; add it to the dataset.")
     return cache.fetch(Path(path), extractor_version(), lld_columns(), lambda: _extract_file(Path(path)))
 
 
@@ -239,12 +241,12 @@ def _extract_file(path: Path) -> np.ndarray:
     try:
         return clean(extract_llds(samples, rate)).to_numpy(dtype=np.float32)
     except UserError as error:
-        raise UserError(f"{path} {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def _published(path: Path) -> tuple[np.ndarray, None]:
     if not path.is_file():
-        raise UserError(f"has no published table {path.name}, and recomputed tables are not mixed with published ones.")
+        raise UserError(f"There is no table {path}, and recomputed tables are not mixed with published ones; add it.")
     return read_published(path).to_numpy(dtype=np.float32), None
 
 
@@ -274,7 +276,7 @@ def read_published(path: Path) -> pd.DataFrame:
     try:
         return clean(frame.reindex(columns=list(lld_columns())))
     except UserError as error:
-        raise UserError(f"{path} {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def _collect(source, ids, paths, read, workers, progress) -> LldTables:

@@ -146,7 +146,9 @@ def _from_file(path: Path, dataset: Dataset) -> FeatureTable:
             f"{path} has none of the {len(tracks)} tracks of dataset {dataset.name} (its ids are like "
             f"{table.index[0]!r}, the dataset's like {tracks[0]!r}); give a table of this dataset."
         )
-    failures = tuple((track, f"has no row in {path.name}") for track in tracks.difference(matched, sort=False))
+    failures = tuple(
+        (track, f"There is no row for it in {path.name}.") for track in tracks.difference(matched, sort=False)
+    )
     notes = []
     if len(others := table.index.difference(tracks, sort=False)):
         some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
