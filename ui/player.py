@@ -91,7 +91,7 @@ export default function ({ parentElement, data }) {
   const root = find('.player'), audio = find('audio'), play = find('.play'), wave = find('.wave');
   const time = find('.time'), said = find('.said'), list = find('.clips');
   const clips = data.clips;
-  const me = {};
+  root.stop?.();  // a rerun with other clips calls this again without cleaning up first
   let now = -1, form = null, frame = 0;
 
   const paint = () => {
@@ -122,7 +122,7 @@ export default function ({ parentElement, data }) {
   const pick = (index, start) => {
     if (index === now || !clips[index] || !clips[index].url) return;
     now = index; form = null;
-    audio.src = clips[index].url;
+    if (!audio.src.endsWith(clips[index].url)) audio.src = clips[index].url;
     [...list.children].forEach((item, i) => item.setAttribute('aria-selected', String(i === index)));
     const url = clips[index].url;
     if (!decoded.has(url)) decoded.set(url, shape(url).catch(() => null));
@@ -132,7 +132,7 @@ export default function ({ parentElement, data }) {
   };
   const toggle = () => { if (audio.paused) audio.play(); else audio.pause(); };
   const seek = seconds => { audio.currentTime = Math.max(0, Math.min(audio.duration || 0, seconds)); paint(); };
-  const stopOthers = event => { if (event.detail !== me) audio.pause(); };
+  const stopOthers = event => { if (event.detail !== audio) audio.pause(); };
 
   list.replaceChildren(...(clips.length > 1 ? clips : []).map((clip, i) => {
     const item = document.createElement('li');
@@ -142,7 +142,7 @@ export default function ({ parentElement, data }) {
     else item.className = 'silent';
     return item;
   }));
-  audio.onplay = () => { window.dispatchEvent(new CustomEvent('mer-play', { detail: me })); follow(); };
+  audio.onplay = () => { window.dispatchEvent(new CustomEvent('mer-play', { detail: audio })); follow(); };
   audio.onpause = audio.onended = audio.onloadedmetadata = paint;
   audio.onerror = () => { said.textContent = 'This browser cannot play the file.'; };
   play.onclick = toggle;
@@ -163,13 +163,12 @@ export default function ({ parentElement, data }) {
   const resized = new ResizeObserver(paint);
   resized.observe(wave);
   pick(clips.findIndex(clip => clip.url), false);
-  return () => {
+  root.stop = () => {
     cancelAnimationFrame(frame);
     resized.disconnect();
     window.removeEventListener('mer-play', stopOthers);
-    audio.pause();
-    audio.removeAttribute('src');
   };
+  return () => { root.stop(); audio.pause(); audio.removeAttribute('src'); };
 }
 """
 
