@@ -13,6 +13,7 @@ from types import ModuleType
 PIPELINES = {
     "demo": "pipelines.demo",
     "features": "pipelines.features",
+    "audit": "pipelines.audit",
     "train": "pipelines.train",
     "explain": "pipelines.explain",
 }
