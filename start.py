@@ -374,9 +374,10 @@ def main(arguments=None) -> int:
         say(f"MER Explorer needs Python 3.11 or newer and this is Python {found}: run start.py with a newer one.")
         return 2
     options, pytest_arguments = read_arguments(sys.argv[1:] if arguments is None else arguments)
-    for name in ("SIGTERM", "SIGHUP"):  # a request to end, or a closed terminal, is treated as Ctrl-C
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    # A request to end, or a closed terminal, is treated as Ctrl-C; `nohup` goes on ignoring the terminal.
+    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         port = choose_port(options.port) if options.command == "app" else 0
         set_up(TEST_LISTS if options.command == "test" else APP_LISTS)
