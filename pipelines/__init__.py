@@ -14,6 +14,7 @@ PIPELINES = {
     "demo": "pipelines.demo",
     "features": "pipelines.features",
     "audit": "pipelines.audit",
+    "eda": "pipelines.eda",
     "train": "pipelines.train",
     "explain": "pipelines.explain",
 }
