@@ -24,6 +24,7 @@ from mer_core.evaluate import exchange, quality
 from mer_core.evaluate.audit import audit, dynamic_means, sentences
 from mer_core.evaluate.label_order import in_order, judge_order, order_table
 from mer_core.evaluate.raters import recover_raters
+from mer_core.plots import audit as plots
 
 VA = ["valence", "arousal"]
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -466,3 +467,35 @@ def test_pipeline_writes_a_run_and_says_the_verdict(real_data, tmp_path):
     assert json.loads((folder / "run.json").read_text())["features"]["source"] == "table song_mean_167.parquet"
     assert pd.read_parquet(folder / "audit_tracks.parquet")["exchanged"].sum() == 744
     assert {"valence_std", "part", "group"} <= set(pd.read_parquet(folder / "tracks.parquet"))
+
+
+# ---- figures
+
+
+def test_figures_of_the_audit(deam, dynamic):
+    planted = exchanged(deam, (deam.ratings.index.astype(int) >= 1200) & (deam.ratings.index.astype(int) < 1500))
+    report, table = judged(planted, dynamic)
+    parts = report["parts"]
+    cells = {part: about["correlations"] for part, about in parts.items()}
+    for dark in (False, True):
+        matrices = plots.correlation_matrices(cells | {"unknown": None}, dark)
+        assert len(matrices.data) == 3 and matrices.data[0].customdata[0][0] == cells["2013"]["valence"]["valence"]
+        assert any(
+            note.text == f"<b>{cells['2015']['valence']['valence']:.2f}</b>" for note in matrices.layout.annotations
+        )
+        strip = plots.evidence_strip(table.reset_index(), {p: about["blocks"] for p, about in parts.items()}, dark)
+        shown = {track: name.name for name in strip.data for track in name.customdata}
+        assert len(shown) == 1802 and {shown[i] for i in table.index[table["evidence"] > 0]} == {"looks exchanged"}
+        assert sum("exchanged (2014)" in (note.text or "") for note in strip.layout.annotations) == 1
+        spread = deam.spread.add_suffix("_std").assign(part=deam.tracks["part"])
+        histogram = plots.spread_histogram(spread, VA, dark)
+        assert len(histogram.data) == 6 and all(sum(line.y) == pytest.approx(1) for line in histogram.data)
+
+
+def test_figures_say_why_there_is_nothing_to_draw():
+    dataset, _ = invented()
+    _, table = audit(dataset)
+    assert "no dynamic" in plots.correlation_matrices({"all": None}, False).layout.annotations[0].text
+    assert "No track" in plots.evidence_strip(table, {}, False).layout.annotations[0].text
+    bare = dataset.tracks[["part"]]
+    assert "not known" in plots.spread_histogram(bare, VA, True).layout.annotations[0].text

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mer_core.datasets import load
 from mer_core.evaluate import exploration
+from mer_core.plots import exploration as plots
 from mer_core.plots.plane import quadrant
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -146,7 +147,7 @@ def test_metadata_by_kind():
 
 def test_rare_levels_are_left_out_and_constant_ratings_give_nothing():
     _, ratings = made(40)
-    genre = pd.DataFrame({"genre": ["rock"] * 18 + ["jazz"] * 18 + ["odd"] * 4}, ratings.index)
+    genre = pd.DataFrame({"genre": ["rock"] * 15 + ["Rock"] * 3 + ["jazz "] * 18 + ["odd"] * 4}, ratings.index)
     found = exploration.associations(genre, ratings.assign(arousal=5.0))
     assert set(found.levels["level"]) == {"rock", "jazz"} and (found.table["n"] == 36).all()
     assert found.table.set_index("target").loc["arousal", ["eta2", "p", "q"]].isna().all()
@@ -230,3 +231,42 @@ def test_pipeline_without_features_does_the_rest(tmp_path):
     _, summary, said = call(tmp_path, "--dataset", folder, "--resamples", 20)
     assert "components" not in summary and any(m.startswith("no features") for m in summary["messages"])
     assert {row["column"] for row in summary["metadata"]} == {"key"}
+
+
+# ---- figures
+
+
+def test_correlation_list_shows_the_strongest_and_hollows_what_is_no_finding():
+    rho = [0.1, -0.9, 0.5, np.nan]
+    table = pd.DataFrame(
+        {"column": list("abcd"), "target": "valence", "n": 50, "rho": rho, "q": [0.4, 1e-9, 0.04, np.nan]}
+    )
+    table["plain"] = ["words", "same", "same", None]
+    figure = plots.correlation_list(table, "valence", dark=False, count=3)
+    assert list(figure.data[0].x) == [0.1, 0.5, -0.9] and list(figure.data[0].customdata) == ["a", "c", "b"]
+    assert [colour == "rgba(0,0,0,0)" for colour in figure.data[0].marker.color] == [True, False, False]
+    assert list(figure.layout.yaxis.ticktext) == ["words", "same", "same"] and "q < 0.001" in figure.data[0].text[2]
+    assert "No feature" in plots.correlation_list(table, "arousal", dark=True).layout.annotations[0].text
+
+
+def test_level_means_are_ordered_and_limited():
+    _, ratings = made(60)
+    levels = pd.Series(np.repeat(["a", "b", "c"], [30, 20, 10]), ratings.index)
+    table = exploration.associations(levels.to_frame("genre"), ratings + levels.eq("a").to_numpy()[:, None]).levels
+    figure = plots.level_means(table, "genre", dark=True, count=2)
+    assert list(figure.layout.yaxis.ticktext) == ["b (n = 20)", "a (n = 30)"] and len(figure.data) == 2
+    assert "no levels" in plots.level_means(table, "key", dark=True).layout.annotations[0].text
+
+
+def test_components_scatter_counts_what_lies_outside():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"track_id": [f"t{i}" for i in range(200)], "label": "x", **dict.fromkeys(["PC1", "PC2"], 0.0)}
+    )
+    table[["PC1", "PC2"]] = rng.standard_normal((200, 2))
+    table.loc[0, "PC1"] = 60
+    rated = pd.Series(rng.uniform(1, 9, 200)).where(table.index != 7)
+    figure = plots.components_scatter(table, {"PC1": 0.4, "PC2": 0.1}, rated, "valence (1-9)", dark=False)
+    assert "t7" not in figure.data[0].customdata and len(figure.data[0].x) == 199
+    assert figure.layout.xaxis.range[1] < 10 and "1 of 199 tracks" in figure.layout.annotations[0].text
+    assert "40%" in figure.layout.xaxis.title.text

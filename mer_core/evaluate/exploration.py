@@ -182,7 +182,8 @@ def associations(metadata: pd.DataFrame, ratings: pd.DataFrame) -> Associations:
             tested = tested.rename(columns={"rho": "statistic"}).assign(kind="numeric", levels=0)
             rows.append(tested.assign(eta2=tested["statistic"] ** 2).drop(columns="q"))
             continue
-        common = values[values.map(values.value_counts()) >= LEAST_IN_LEVEL].map(_level_name)
+        values = _levels(values)
+        common = values[values.map(values.value_counts()) >= LEAST_IN_LEVEL]
         if common.nunique() < 2 or len(common) < len(values) / 2:
             skipped.append((name, _why_skipped(values, common)))
             continue
@@ -198,8 +199,13 @@ def associations(metadata: pd.DataFrame, ratings: pd.DataFrame) -> Associations:
     return Associations(table, pd.concat(levels, ignore_index=True) if levels else empty, tuple(skipped))
 
 
-def _level_name(value: object) -> str:
-    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+def _levels(values: pd.Series) -> pd.Series:
+    """Levels as text; spellings that differ in case alone become the most frequent of them ("jazz" is "Jazz")."""
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return values.map("{:g}".format)
+    text = values.astype(str).str.strip()
+    usual = text.groupby(text.str.casefold()).agg(lambda spellings: spellings.mode().iloc[0])
+    return text.str.casefold().map(usual)
 
 
 def _why_skipped(values: pd.Series, common: pd.Series) -> str:
