@@ -430,6 +430,8 @@ def test_lists_of_ids(tmp_path):
     (pair,) = about["pairs"]
     assert (pair["tracks"], pair["groups"], pair["affected"]) == (1, 1, 1) and pair["share"] == pytest.approx(2 / 3)
     assert about["lists"]["a"]["n"] == 4 and about["lists"]["a"]["known"] == 3
+    assert "1 of the 4 ids of a are no tracks" in about["verdict"]
+    assert "One list alone" in quality.split_overlap(dataset, {"a": ["t0"]})["verdict"]
     for bad in ("missing.txt", "empty.txt"):
         (tmp_path / "empty.txt").write_text("# none\n")
         with pytest.raises(UserError, match=bad):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mer_core.datasets.dataset import VALENCE_AROUSAL, Dataset
-from mer_core.datasets.deam import LAST_EXCHANGED, read_dynamic
+from mer_core.datasets.deam import DYNAMIC, LAST_EXCHANGED, read_dynamic
 from mer_core.errors import UserError
 from mer_core.evaluate.label_order import exchange_back, judge_order, order_table
 from mer_core.evaluate.metrics import human_ceiling
@@ -238,9 +238,10 @@ def _messages(dataset: Dataset, dynamic: pd.DataFrame | None, report: dict) -> l
     """What could not be checked, or was found besides, one sentence each."""
     said = []
     if dynamic is None:
+        place = DYNAMIC if dataset.layout == "deam" else "dynamic"
         said.append(
-            "No dynamic ratings: whether valence and arousal are exchanged can be judged by loudness at most; "
-            "put dynamic/valence.csv and dynamic/arousal.csv (id, then a column for each time) into the folder."
+            "No dynamic ratings of both: whether valence and arousal are exchanged can be judged by loudness at most; "
+            f"put {place}/valence.csv and {place}/arousal.csv (id, then a column for each time) into the folder."
         )
     for part, about in report["spread"].items():
         said += [f"{part}: {message}" for message in about["messages"]]
@@ -258,7 +259,8 @@ def _said_of_duplicates(found: dict) -> list[str]:
     for key, what in (("audio", "the same audio file"), ("songs", "the same artist and title")):
         groups = found[key]["groups"]
         if groups:
-            said.append(f"{found[key]['count']} sets of tracks have {what}, such as {' and '.join(groups[0][:3])}.")
+            times = "once" if found[key]["count"] == 1 else f"{found[key]['count']} times"
+            said.append(f"Several tracks have {what}, {times}: {' and '.join(groups[0][:3])}.")
     same = found["ratings"]
     if same["suspicious"]:
         said.append(

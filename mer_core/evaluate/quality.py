@@ -151,13 +151,22 @@ def split_overlap(dataset: Dataset, lists: dict[str, list[str]]) -> dict:
         about[name] = {
             "n": len(ids),
             "known": len(known[name]),
+            "unknown": len(set(ids)) - len(known[name]),
             "repeated": len(ids) - len(set(ids)),
             "parts": parts.to_dict(),
         }
     pairs = [
         {"lists": [a, b], **_shared(dataset.tracks["group"], known[a], known[b])} for a, b in combinations(known, 2)
     ]
-    return {"lists": about, "pairs": pairs, "verdict": " ".join(_overlap_sentence(pair) for pair in pairs)}
+    said = [_unknown_sentence(name, told, dataset) for name, told in about.items() if told["unknown"]]
+    said += [_overlap_sentence(pair) for pair in pairs] or ["One list alone has nothing to overlap with."]
+    return {"lists": about, "pairs": pairs, "verdict": " ".join(said)}
+
+
+def _unknown_sentence(name: str, told: dict, dataset: Dataset) -> str:
+    return (
+        f"{told['unknown']} of the {told['n']} ids of {name} are no tracks of {dataset.name}: is it a list of another?"
+    )
 
 
 def _shared(groups: pd.Series, a: pd.Index, b: pd.Index) -> dict:
