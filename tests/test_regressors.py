@@ -69,6 +69,7 @@ def test_scale_of_a_column_does_not_matter(fitted):
     assert np.allclose(scaled.predict(features * 64), model.predict(features), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:A column-vector y")
 def test_one_target_and_eight_targets(fitted):
     family, _, features, ratings = fitted
     for many in (ratings[:, :1], np.hstack([ratings] * 4)):

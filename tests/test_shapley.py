@@ -126,6 +126,7 @@ def test_linear_models_equal_brute_force_and_shap(family):
         assert values[:, :, target] == pytest.approx(by_shap, abs=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:A column-vector y")
 @pytest.mark.parametrize("family", EXACT)
 @pytest.mark.parametrize("targets", [1, 2])
 def test_values_add_up_with_gaps_frames_and_any_number_of_targets(family, targets):

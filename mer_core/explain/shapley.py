@@ -4,8 +4,8 @@ Conventions
 -----------
 Values are in rating points. A positive value means that this column's content raised the prediction. Trees:
 path-dependent expectation over the training data (the tree's own node counts). Linear models: coefficient times
-distance from the background's mean, which is the Shapley value when columns are varied independently. Imputation and
-scaling act on each column alone, so a value belongs to the raw column.
+distance of the column's scaled value from the background's mean, which is the Shapley value when columns are varied
+independently. Imputation and scaling act on each column alone, so a value belongs to the raw column.
 
 References
 ----------
@@ -17,14 +17,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
-from sklearn.linear_model import ElasticNet, RidgeCV
+from sklearn.linear_model import MultiTaskElasticNetCV, RidgeCV
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 
 from mer_core.errors import UserError
 
 ADDITIVITY = 1e-6  # rating points between prediction and base + sum of values, at most
-LINEAR = (RidgeCV, ElasticNet)
+LINEAR = (RidgeCV, MultiTaskElasticNetCV)
 FORESTS = (RandomForestRegressor, ExtraTreesRegressor)
 
 Table = np.ndarray | pd.DataFrame
@@ -68,7 +68,7 @@ def explain_regressor(pipeline: Pipeline, background: Table, features: Table) ->
 
 
 def _linear(
-    regressor: RidgeCV | ElasticNet, background: np.ndarray, prepared: np.ndarray
+    regressor: RidgeCV | MultiTaskElasticNetCV, background: np.ndarray, prepared: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Closed form: coefficient x (value - background mean)."""
     coefficients = np.atleast_2d(regressor.coef_)

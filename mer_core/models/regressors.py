@@ -2,10 +2,13 @@
 
 Conventions
 -----------
-A model is a scikit-learn pipeline: median imputation, standardisation where the family needs it, regressor. It is
-fitted on features (n, p) and ratings (n, t) on the rating scale, and predicts (n, t); forests of one target predict
-(n,). Every step is fitted on what it is given and nothing else, so fitting inside a fold cannot leak. The same seed
-gives the same model.
+A model is a scikit-learn pipeline: median imputation, for linear and kernel families a normal-score scaling of each
+column, regressor. It is fitted on features (n, p) and ratings (n, t) on the rating scale, and predicts (n, t); forests
+of one target predict (n,). Every step is fitted on what it is given and nothing else, so fitting inside a fold cannot
+leak. The same seed gives the same model.
+
+Parameters were chosen inside the training part of one fold of two data sets (DEAM's 1802 songs x 167 columns, 239
+film-music excerpts x 2080 columns).
 """
 
 from __future__ import annotations
@@ -19,16 +22,21 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.exceptions import DataConversionWarning
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import ElasticNet, RidgeCV
+from sklearn.linear_model import MultiTaskElasticNetCV, RidgeCV
+from sklearn.model_selection import KFold
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTransformer, StandardScaler
 from sklearn.svm import SVR
 
 from mer_core.errors import UserError
 
-# Ratings are (n, t) throughout, also for one target.
+# Normal scores are cut here: a value beyond all training values is as extreme as the most extreme of them, no more.
+EXTREME = 2.5
+
+# Ratings are (n, t) throughout, also for one target; and small training parts have fewer rows than quantiles.
 warnings.filterwarnings("ignore", message="A column-vector y was passed", category=DataConversionWarning)
+warnings.filterwarnings("ignore", message="n_quantiles .* is greater than the total number of samples")
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Family:
     """A kind of regressor.
 
     make : (seed, threads, parameters) -> unfitted estimator for ratings (n, t)
-    scaled : whether its features are standardised first
+    scaled : whether its features are brought to one scale first
     explainer : "tree" or "linear" where exact SHAP values exist, else None
     summary : one line for help texts
     grid : parameter sets that nested cross-validation chooses from, the defaults first
@@ -56,7 +64,7 @@ def make_regressor(family: str, seed: int, *, threads: int = 1, **parameters) ->
     ----------
     family : key of `FAMILIES`
     seed : of everything random in it
-    threads : used inside forests; folds are the better thing to run in parallel
+    threads : used inside forests and the elastic net's search; folds are the better thing to run in parallel
     parameters : replace the family's defaults, e.g. one entry of its grid
 
     Raises
@@ -69,51 +77,64 @@ def make_regressor(family: str, seed: int, *, threads: int = 1, **parameters) ->
     # A column that is empty in one fold keeps its place (as zeros), so that columns and attributions stay aligned.
     steps = [("impute", SimpleImputer(strategy="median", keep_empty_features=True))]
     if kind.scaled:
-        steps.append(("scale", StandardScaler()))
+        steps += _normal_scores()
     return Pipeline([*steps, ("regressor", kind.make(seed, threads, parameters))])
+
+
+def _normal_scores() -> list[tuple[str, object]]:
+    """Each column alone: its quantile in the training data as a normal score, within -1..1 (2.5 standard deviations).
+
+    Statistics such as kurtosis have tails that ruin linear fits: on 2080 columns of 239 excerpts, ridge with plain
+    standardisation scores R2 .27 / .42, with normal scores .50 / .72. A model on them stays additive over columns.
+    """
+    return [
+        ("normal", QuantileTransformer(n_quantiles=50, subsample=None, output_distribution="normal")),
+        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": -EXTREME, "a_max": EXTREME})),
+        ("scale", MinMaxScaler((-1, 1))),
+    ]
 
 
 def _ridge(seed: int, threads: int, parameters: dict) -> RidgeCV:
     """L2 penalty chosen per target by leave-one-out error within the training data (closed form, no randomness)."""
-    return RidgeCV(**{"alphas": np.logspace(0, 6, 19), "alpha_per_target": True} | parameters)
+    return RidgeCV(**{"alphas": np.logspace(-1, 5, 19), "alpha_per_target": True} | parameters)
 
 
-def _elasticnet(seed: int, threads: int, parameters: dict) -> ElasticNet:
-    return ElasticNet(**{"alpha": 0.1, "l1_ratio": 0.5, "max_iter": 5000} | parameters)
+def _elasticnet(seed: int, threads: int, parameters: dict) -> MultiTaskElasticNetCV:
+    """Penalty chosen by three folds within the training data; a column is kept for all targets or for none."""
+    inner = KFold(3, shuffle=True, random_state=seed)
+    defaults = {"l1_ratio": 0.3, "alphas": 15, "eps": 3e-3, "tol": 1e-3}
+    return MultiTaskElasticNetCV(**defaults | parameters, cv=inner, n_jobs=threads)
 
 
 def _svr(seed: int, threads: int, parameters: dict) -> MultiOutputRegressor:
     """Targets are standardised, so that the width of the tube means the same on every rating scale."""
-    machine = SVR(**{"C": 1.0, "epsilon": 0.1} | parameters)
+    machine = SVR(**{"C": 5.0, "epsilon": 0.1, "gamma": "auto"} | parameters)
     return MultiOutputRegressor(TransformedTargetRegressor(machine, transformer=StandardScaler()))
 
 
+# Depth and leaf size are capped because the cost of exact SHAP values follows leaves x depth^2; no R2 is lost by it.
 def _forest(seed: int, threads: int, parameters: dict) -> RandomForestRegressor:
-    defaults = {"n_estimators": 400, "max_features": "sqrt", "min_samples_leaf": 3, "max_depth": 12}
+    defaults = {"n_estimators": 300, "max_features": "sqrt", "min_samples_leaf": 3, "max_depth": 12}
     return RandomForestRegressor(**defaults | parameters, random_state=seed, n_jobs=threads)
 
 
 def _extra_trees(seed: int, threads: int, parameters: dict) -> ExtraTreesRegressor:
-    defaults = {"n_estimators": 400, "max_features": 0.33, "min_samples_leaf": 3, "max_depth": 12}
+    defaults = {"n_estimators": 300, "max_features": 0.33, "min_samples_leaf": 3, "max_depth": 12}
     return ExtraTreesRegressor(**defaults | parameters, random_state=seed, n_jobs=threads)
 
 
 def _boosting(seed: int, threads: int, parameters: dict) -> MultiOutputRegressor:
-    defaults = {"learning_rate": 0.05, "max_iter": 300, "max_leaf_nodes": 15, "l2_regularization": 1.0}
-    defaults |= {"max_features": 0.3, "early_stopping": False}
+    defaults = {"learning_rate": 0.05, "max_iter": 300, "max_leaf_nodes": 15, "l2_regularization": 5.0}
+    defaults |= {"max_features": 0.2, "max_bins": 128, "early_stopping": False}
     return MultiOutputRegressor(HistGradientBoostingRegressor(**defaults | parameters, random_state=seed))
 
 
 FAMILIES: dict[str, Family] = {
     "ridge": Family(_ridge, True, "linear", "linear, all columns shrunk", ({},)),
     "elasticnet": Family(
-        _elasticnet,
-        True,
-        "linear",
-        "linear, few columns kept",
-        ({}, {"alpha": 0.03}, {"alpha": 0.3}),
+        _elasticnet, True, "linear", "linear, few columns kept", ({}, {"l1_ratio": 0.1}, {"l1_ratio": 0.9})
     ),
-    "svr": Family(_svr, True, None, "support vectors with a Gaussian kernel", ({}, {"C": 0.3}, {"C": 3.0})),
+    "svr": Family(_svr, True, None, "support vectors with a Gaussian kernel", ({}, {"C": 1.0}, {"C": 20.0})),
     "forest": Family(
         _forest,
         False,
@@ -126,13 +147,13 @@ FAMILIES: dict[str, Family] = {
         False,
         "tree",
         "extremely randomised trees, one forest for all targets",
-        ({}, {"max_features": "sqrt"}, {"min_samples_leaf": 8}),
+        ({}, {"max_features": 0.1}, {"min_samples_leaf": 8}),
     ),
     "boosting": Family(
         _boosting,
         False,
         "tree",
-        "gradient-boosted trees, one model a target",
-        ({}, {"max_leaf_nodes": 7}, {"max_iter": 600}),
+        "gradient-boosted trees, one model per target",
+        ({}, {"max_leaf_nodes": 6}, {"max_iter": 150}),
     ),
 }

@@ -14,10 +14,12 @@ from sklearn.pipeline import Pipeline
 
 from mer_core.errors import UserError
 
-# Beyond skops's own list (scikit-learn's estimators, numpy's and scipy's types): the bodies of fitted trees.
+# Beyond skops's own list (scikit-learn's estimators, numpy's and scipy's types).
 TRUSTED = (
+    "numpy.clip",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.model_selection._split.KFold",
     "sklearn.tree._tree.Tree",
 )
 
