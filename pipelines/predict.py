@@ -10,7 +10,6 @@ import argparse
 import csv
 import json
 import sys
-from pathlib import Path
 
 from mer_core.errors import UserError
 
@@ -62,9 +61,8 @@ def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[li
             "computed here and agree with such tables only approximately",
             file=sys.stderr,
         )
-    features, failures = features_of_files(
-        run.about["features"]["name"], facts["columns"], [Path(f) for f in files], workers
-    )
+    once = list(dict.fromkeys(files))
+    features, failures = features_of_files(run.about["features"]["name"], facts["columns"], once, workers)
     errors = {str(path): reason for path, reason in failures}
     model = load_model(run.folder / "model" / "model.skops")
     low, high = run.about["dataset"]["scale"]
@@ -83,4 +81,4 @@ def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[li
                     f"{target}_upper": f"{min(value + half, high):.4f}",
                 }
         rows.append(row)
-    return rows, len(errors)
+    return rows, sum("error" in row for row in rows)

@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-Track ids are strings, unique within a dataset. Ratings are on the dataset's own scale, printed wherever a value is shown.
-Valence always comes before arousal.
+Track ids are strings, unique within a dataset. Ratings are on the dataset's own scale, printed wherever a value is
+shown. Valence always comes before arousal.
 """
 
 from __future__ import annotations
