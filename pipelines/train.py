@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mer_core.errors import UserError
 from pipelines import option
 
-MODELS = ("ridge", "elasticnet", "svr", "forest", "extra-trees", "boosting")
+MODELS = ("ridge", "elasticnet", "svr", "forest", "extra-trees", "boosting", "blend")
 PROTOCOLS = ("grouped-5fold", "nested")
 INTERVAL_LEVEL = 0.9
 

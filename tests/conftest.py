@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from mer_core.compute import one_thread
+
+one_thread()  # as the pipelines run: libraries whose threads outnumber the cores are many times slower
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 CHROMIUM_FLAGS = [
     "--no-sandbox",

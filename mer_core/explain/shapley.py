@@ -5,7 +5,8 @@ Conventions
 Values are in rating points. A positive value means that this column's content raised the prediction. Trees:
 path-dependent expectation over the training data (the tree's own node counts). Linear models: coefficient times
 distance of the column's scaled value from the background's mean, which is the Shapley value when columns are varied
-independently. Imputation and scaling act on each column alone, so a value belongs to the raw column.
+independently. Imputation and scaling act on each column alone, so a value belongs to the raw column. A mean of models
+has the mean of their values.
 
 References
 ----------
@@ -16,7 +17,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+    VotingRegressor,
+)
 from sklearn.linear_model import MultiTaskElasticNetCV, RidgeCV
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
@@ -25,7 +31,7 @@ from mer_core.errors import UserError
 
 ADDITIVITY = 1e-6  # rating points between prediction and base + sum of values, at most
 LINEAR = (RidgeCV, MultiTaskElasticNetCV)
-FORESTS = (RandomForestRegressor, ExtraTreesRegressor)
+TREES = (RandomForestRegressor, ExtraTreesRegressor, HistGradientBoostingRegressor)
 
 Table = np.ndarray | pd.DataFrame
 
@@ -48,23 +54,29 @@ def explain_regressor(pipeline: Pipeline, background: Table, features: Table) ->
     UserError : the family has no exact explainer (svr)
     RuntimeError : base + sum of values misses a prediction by more than 1e-6
     """
-    regressor, prepare = pipeline[-1], pipeline[:-1]
-    prepared = np.asarray(prepare.transform(features), dtype=float)
-    if isinstance(regressor, LINEAR):
-        base, values = _linear(regressor, np.asarray(prepare.transform(background), dtype=float), prepared)
-    elif isinstance(regressor, FORESTS):
-        base, values = _trees(regressor, prepared)
-    elif isinstance(regressor, MultiOutputRegressor) and isinstance(
-        regressor.estimators_[0], HistGradientBoostingRegressor
-    ):
-        parts = [_trees(estimator, prepared) for estimator in regressor.estimators_]
-        base, values = np.concatenate([base for base, _ in parts]), np.concatenate([v for _, v in parts], axis=2)
-    else:
-        inner = regressor.estimators_[0] if isinstance(regressor, MultiOutputRegressor) else regressor
-        name = type(getattr(inner, "regressor", inner)).__name__.lower()
-        raise UserError(f"{name} has no exact explainer: choose ridge, elasticnet, forest, extra-trees or boosting")
-    _check_additive(np.reshape(pipeline.predict(features), (len(prepared), -1)), base, values)
+    background, features = np.asarray(background, dtype=float), np.asarray(features, dtype=float)
+    base, values = _explain(pipeline, background, features)
+    _check_additive(np.reshape(pipeline.predict(features), (len(features), -1)), base, values)
     return base, values
+
+
+def _explain(estimator: object, background: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Base (t,) and values (n, p, t) of one estimator, or of the estimators it is made of."""
+    if isinstance(estimator, Pipeline):
+        prepare = estimator[:-1]
+        return _explain(estimator[-1], *(np.asarray(prepare.transform(x), dtype=float) for x in (background, features)))
+    if isinstance(estimator, LINEAR):
+        return _linear(estimator, background, features)
+    if isinstance(estimator, TREES):
+        return _trees(estimator, features)
+    if isinstance(estimator, MultiOutputRegressor):
+        parts = [_explain(one, background, features) for one in estimator.estimators_]
+        return np.concatenate([base for base, _ in parts]), np.concatenate([values for _, values in parts], axis=2)
+    if isinstance(estimator, VotingRegressor):
+        parts = [_explain(one, background, features) for one in estimator.estimators_]
+        return np.mean([base for base, _ in parts], axis=0), np.mean([values for _, values in parts], axis=0)
+    name = type(getattr(estimator, "regressor", estimator)).__name__.lower()
+    raise UserError(f"{name} has no exact explainer: choose ridge, elasticnet, forest, extra-trees, boosting or blend")
 
 
 def _linear(

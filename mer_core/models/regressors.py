@@ -19,7 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+    VotingRegressor,
+)
 from sklearn.exceptions import DataConversionWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import MultiTaskElasticNetCV, RidgeCV
@@ -45,7 +50,7 @@ class Family:
 
     make : (seed, threads, parameters) -> unfitted estimator for ratings (n, t)
     scaled : whether its features are brought to one scale first
-    explainer : "tree" or "linear" where exact SHAP values exist, else None
+    explainer : "tree", "linear" or "mixed" where exact SHAP values exist, else None
     summary : one line for help texts
     grid : parameter sets that nested cross-validation chooses from, the defaults first
     """
@@ -123,10 +128,21 @@ def _extra_trees(seed: int, threads: int, parameters: dict) -> ExtraTreesRegress
     return ExtraTreesRegressor(**defaults | parameters, random_state=seed, n_jobs=threads)
 
 
+def _boosted_trees(seed: int, parameters: dict) -> HistGradientBoostingRegressor:
+    """One target's boosted trees."""
+    defaults = {"learning_rate": 0.025, "max_iter": 500, "max_leaf_nodes": 15, "l2_regularization": 5.0}
+    defaults |= {"max_features": 0.2, "max_bins": 64, "early_stopping": False}
+    return HistGradientBoostingRegressor(**defaults | parameters, random_state=seed)
+
+
 def _boosting(seed: int, threads: int, parameters: dict) -> MultiOutputRegressor:
-    defaults = {"learning_rate": 0.05, "max_iter": 300, "max_leaf_nodes": 15, "l2_regularization": 5.0}
-    defaults |= {"max_features": 0.2, "max_bins": 128, "early_stopping": False}
-    return MultiOutputRegressor(HistGradientBoostingRegressor(**defaults | parameters, random_state=seed))
+    return MultiOutputRegressor(_boosted_trees(seed, parameters))
+
+
+def _blend(seed: int, threads: int, parameters: dict) -> MultiOutputRegressor:
+    """Mean of ridge and boosting, whose errors differ; SHAP values of a mean are the mean of the SHAP values."""
+    ridge = Pipeline([*_normal_scores(), ("ridge", RidgeCV(alphas=np.logspace(-1, 5, 19)))])
+    return MultiOutputRegressor(VotingRegressor([("ridge", ridge), ("boosting", _boosted_trees(seed, parameters))]))
 
 
 FAMILIES: dict[str, Family] = {
@@ -154,6 +170,13 @@ FAMILIES: dict[str, Family] = {
         False,
         "tree",
         "gradient-boosted trees, one model per target",
-        ({}, {"max_leaf_nodes": 6}, {"max_iter": 150}),
+        ({}, {"max_leaf_nodes": 6}, {"max_iter": 250}),
+    ),
+    "blend": Family(
+        _blend,
+        False,
+        "mixed",
+        "mean of ridge and boosting",
+        ({}, {"max_leaf_nodes": 6}, {"max_iter": 250}),
     ),
 }
