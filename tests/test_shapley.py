@@ -15,7 +15,8 @@ from mer_core.explain.shapley import explain_regressor
 from mer_core.models.regressors import FAMILIES, make_regressor
 
 EXACT = [family for family, kind in FAMILIES.items() if kind.explainer]
-SMALL = {"forest": {"n_estimators": 12}, "extra-trees": {"n_estimators": 12}, "boosting": {"max_iter": 15}}
+FEW_TREES = {"max_iter": 15}
+SMALL = {"forest": {"n_estimators": 12}, "extra-trees": {"n_estimators": 12}, "boosting": FEW_TREES, "blend": FEW_TREES}
 
 
 def problem(n: int = 120, p: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -68,7 +68,7 @@ class FeatureExplanation:
 def write_explanation(folder: str | Path, explanation: FeatureExplanation) -> None:
     """Write into a folder, which is made when it does not exist.
 
-    Values and features are stored in single precision (half the disk, additive to about 1e-7 rating points).
+    Values and base are stored in double precision, so that they add up as computed; features in single precision.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

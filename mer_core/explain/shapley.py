@@ -54,7 +54,6 @@ def explain_regressor(pipeline: Pipeline, background: Table, features: Table) ->
     UserError : the family has no exact explainer (svr)
     RuntimeError : base + sum of values misses a prediction by more than 1e-6
     """
-    background, features = np.asarray(background, dtype=float), np.asarray(features, dtype=float)
     base, values = _explain(pipeline, background, features)
     _check_additive(np.reshape(pipeline.predict(features), (len(features), -1)), base, values)
     return base, values
