@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipelines import option
 
-MODELS = ("extra-trees", "ridge", "boosting")
+MODELS = ("extra-trees", "ridge", "blend")
 
 
 @dataclass(frozen=True)

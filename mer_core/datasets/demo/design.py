@@ -36,8 +36,8 @@ TARGETS = ("valence", "arousal")
 INTERCEPT = 5.0
 # Rating points per standard deviation of the cue, in the order of CUES.
 WEIGHTS = {
-    "valence": (0.95, 0.35, 0.50, -0.20, 0.20, -0.15),
-    "arousal": (0.10, 0.80, 0.45, 0.55, 0.35, 0.30),
+    "valence": (0.80, 0.40, 0.45, -0.20, 0.30, -0.10),
+    "arousal": (0.10, 0.65, 0.35, 0.50, 0.35, 0.30),
 }
 PIECE_SD = 0.38  # rating points by which pieces differ, whatever the cues
 RATERS = 10
