@@ -166,9 +166,9 @@ def details(run, table: pd.DataFrame, target: str) -> None:
     metrics = run.metrics
     rows = [{"predictor": f"this run ({run.about['model']})"} | scores_of(metrics["targets"][target]["all"])]
     rows += [
-        {"predictor": BASELINES.get(name, name)} | scores_of(scores[target])
-        for name, scores in metrics.get("baselines", {}).items()
-        if target in scores
+        {"predictor": BASELINES.get(name, name)} | scores_of(targets[target]["all"])
+        for name, targets in metrics.get("baselines", {}).items()
+        if target in targets
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="baselines")
     st.caption("Each score with its 95 % interval, from resampling whole groups (albums, artists or pieces).")

@@ -103,9 +103,11 @@ def positions(run, row: pd.Series) -> pd.DataFrame:
                 f"on {low:g}–{high:g}": target,
                 "rated": f"{row[target]:.2f}",
                 "predicted": f"{row[f'{target}_predicted']:.2f}",
-                f"{level:.0%} interval": f"{lower:.2f} to {upper:.2f}" if pd.notna(lower) else "unknown",
+                f"{level:.0%} interval": f"{max(lower, low):.2f} to {min(upper, high):.2f}"
+                if pd.notna(lower)
+                else "unknown",
             }
-            | ({"raters differ by": f"± {row[f'{target}_std']:.2f}"} if pd.notna(row.get(f"{target}_std")) else {})
+            | ({"raters ±": f"{row[f'{target}_std']:.2f}"} if pd.notna(row.get(f"{target}_std")) else {})
         )
     return pd.DataFrame(rows)
 
@@ -115,7 +117,7 @@ def facts(table: pd.DataFrame, row: pd.Series) -> None:
     targets = {name.removesuffix("_predicted") for name in table.columns if name.endswith("_predicted")}
     own = {f"{t}{end}" for t in targets for end in ("", "_predicted", "_lower", "_upper", "_std")}
     shown = {"group": row["group"], "part": row["part"], "tested in fold": row["fold"]}
-    shown |= {name: row[name] for name in table.columns if name not in KNOWN | own}
+    shown |= {name: row[name] for name in table.columns if name not in KNOWN | own | set(data.cue_columns(table))}
     lines = [f"{name.replace('_', ' ')}: **{_short(value)}**" for name, value in shown.items() if _said(value)]
     st.caption(" · ".join(lines))
 
@@ -140,6 +142,9 @@ def reasons(run, row: pd.Series, target: str) -> None:
     groups = data.effects(run, target, "musical").loc[track]
     start = float(data.base(run, target)[track])
     plain = data.plain_words(data.explanation(run), "musical")
+    cues = ", ".join(f"{name.removeprefix('cue_')} **{row[name]}**" for name in data.cue_columns(row))
+    if cues:
+        st.caption(f"What is true of it: this clip was composed with {cues}; its ratings follow from these.")
     st.markdown(reason_sentence(target, groups, start, plain, data.scale(run)))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         level = choose_one("Level", data.LEVELS, "level", LEVEL_HELP)

@@ -115,7 +115,7 @@ def metrics(ratings: np.ndarray, predicted: np.ndarray, parts: np.ndarray) -> di
     for t, target in enumerate(TARGETS):
         targets[target] = {"all": scores(ratings[:, t], predicted[:, t])}
         targets[target] |= {p: scores(ratings[parts == p, t], predicted[parts == p, t]) for p in sorted(set(parts))}
-    baseline = {target: scores(ratings[:, t], constant[:, t]) for t, target in enumerate(TARGETS)}
+    baseline = {target: {"all": scores(ratings[:, t], constant[:, t])} for t, target in enumerate(TARGETS)}
     ceiling = {target: {"r2": 0.85, "share": targets[target]["all"]["r2"][0] / 0.85} for target in TARGETS}
     return {
         "schema": 1,

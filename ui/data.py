@@ -25,6 +25,7 @@ LEVELS = {
 }
 NAME_COLUMNS = ("title", "piece", "song", "name", "artist", "composer", "album", "excerpt")
 SHOWN_NAMES = 2
+MAIN_CUES = 3
 
 
 def _stamp(*paths: Path) -> tuple[int, ...]:
@@ -103,12 +104,21 @@ def _clips(_run: Run, key: tuple) -> pd.DataFrame:
 
 
 def track_labels(table: pd.DataFrame) -> pd.Series:
-    """What a listener reads beside a track: its id and up to two names (title, artist, ...) the dataset has."""
-    names = [name for name in NAME_COLUMNS if name in table and table[name].notna().any()][:SHOWN_NAMES]
+    """What a listener reads beside a track: id, title or artist where known, and the main cues of composed clips."""
+    names = [name for name in NAME_COLUMNS if name in table and table[name].notna().any()]
+    if names in ([], ["excerpt"]) and not table["group"].equals(table["track_id"]):
+        names = ["group", *names]
+    cues = cue_columns(table)[:MAIN_CUES]
     label = table["track_id"].astype(str)
-    for name in names:
+    for name in names[: 1 if cues else SHOWN_NAMES]:
         label = label + table[name].map(lambda text: f" · {text}" if isinstance(text, str) and text.strip() else "")
-    return label
+    return label + " · " + table[cues].astype(str).agg(", ".join, axis=1) if cues else label
+
+
+def cue_columns(table: pd.DataFrame | pd.Series) -> list[str]:
+    """Columns that say how a clip was composed, in order of their weight in its ratings; none for recorded music."""
+    names = table.index if isinstance(table, pd.Series) else table.columns
+    return [str(name) for name in names if str(name).startswith("cue_")]
 
 
 def explanation(run: Run, method: str = "shap") -> FeatureExplanation:
@@ -170,8 +180,8 @@ def scores_table(found: list[RunSummary], metric: str) -> pd.DataFrame:
                 | _score(parts["all"].get(metric))
             )
         for name, targets in summary.metrics.get("baselines", {}).items():
-            for target, score in targets.items():
-                baselines.setdefault((name, target), _score(score.get(metric)))
+            for target, parts in targets.items():
+                baselines.setdefault((name, target), _score(parts["all"].get(metric)))
     table = pd.DataFrame(rows)
     direction = 1 if metric in ("rmse", "mae") else -1
     order = table.groupby("label")["value"].mean().mul(direction).sort_values(na_position="last").index

@@ -1,7 +1,7 @@
 """One player for one or several clips: waveform, transport, keys; starting it stops every other player of the page.
 
 Conventions: loudness is equalised by turning loud clips down to -26 dBFS RMS (never up, so nothing clips); the gain is
-printed.
+printed, and one button plays all clips as recorded, where loudness itself is what one wants to hear.
 Audio reaches the browser by address, not inside the page's data, so a list of clips costs nothing until one is played.
 """
 
@@ -40,7 +40,11 @@ HTML = """
     <canvas class="wave" role="slider" tabindex="0" aria-label="Position in seconds" aria-valuemin="0"></canvas>
     <span class="time">0:00 / –:––</span>
   </div>
-  <p class="said" aria-live="polite"></p>
+  <div class="foot">
+    <button class="equal" aria-pressed="true" title="Turn loud clips down, so that louder does not sound better">Equal
+      loudness</button>
+    <p class="said" aria-live="polite"></p>
+  </div>
   <audio preload="metadata" data-testid="player-audio"></audio>
 </section>
 """
@@ -54,7 +58,11 @@ CSS = """
 .play:disabled { opacity: .35; cursor: default; }
 .wave { flex: 1; min-width: 0; height: 44px; cursor: pointer; border-radius: 4px; }
 .time { flex: none; font-variant-numeric: tabular-nums; font-size: .82rem; }
-.said { margin: .25rem 0 0; font-size: .78rem; opacity: .75; min-height: 1.1em; }
+.foot { display: flex; flex-wrap: wrap; align-items: center; gap: .2rem .6rem; margin-top: .35rem; }
+.equal { font: inherit; font-size: .74rem; cursor: pointer; color: inherit; background: none; padding: .1rem .5rem;
+  border: 1px solid var(--st-border-color); border-radius: 999px; }
+.equal[aria-pressed=true] { background: var(--st-secondary-background-color); }
+.said { margin: 0; font-size: .78rem; opacity: .75; min-height: 1.1em; }
 .clips { list-style: none; margin: 0 0 .5rem; padding: 0; max-height: 15rem; overflow-y: auto; }
 .clips:empty { display: none; }
 .clips li { padding: .3rem .5rem; border-radius: 6px; cursor: pointer; overflow-wrap: anywhere; }
@@ -68,6 +76,7 @@ JS = """
 const TARGET_DBFS = -26, BARS = 160;
 const clock = s => Number.isFinite(s) ? `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, '0')}` : '–:––';
 const decoded = new Map();
+let equal = true;  // for every player of the page, so that clips stay comparable
 
 async function shape(url) {
   const context = new OfflineAudioContext(1, 1, 22050);
@@ -89,7 +98,7 @@ async function shape(url) {
 export default function ({ parentElement, data }) {
   const find = selector => parentElement.querySelector(selector);
   const root = find('.player'), audio = find('audio'), play = find('.play'), wave = find('.wave');
-  const time = find('.time'), said = find('.said'), list = find('.clips');
+  const time = find('.time'), said = find('.said'), list = find('.clips'), equally = find('.equal');
   const clips = data.clips;
   root.stop?.();  // a rerun with other clips calls this again without cleaning up first
   let now = -1, form = null, frame = 0;
@@ -115,9 +124,11 @@ export default function ({ parentElement, data }) {
   };
   const follow = () => { paint(); frame = audio.paused ? 0 : requestAnimationFrame(follow); };
   const level = () => {
-    const gain = form ? Math.min(0, TARGET_DBFS - form.rms) : 0;
+    const gain = form && equal ? Math.min(0, TARGET_DBFS - form.rms) : 0;
     audio.volume = Math.pow(10, gain / 20);
-    said.textContent = form ? `Equal loudness: ${gain.toFixed(1).replace('-', '−')} dB. Keys: space, arrows.` : '';
+    equally.setAttribute('aria-pressed', String(equal));
+    const words = equal ? `${gain.toFixed(1).replace('-', '−')} dB` : 'as recorded';
+    said.textContent = form ? `${words} · keys: space, arrows` : '';
   };
   const pick = (index, start) => {
     if (index === now || !clips[index] || !clips[index].url) return;
@@ -146,13 +157,14 @@ export default function ({ parentElement, data }) {
   audio.onpause = audio.onended = audio.onloadedmetadata = paint;
   audio.onerror = () => { said.textContent = 'This browser cannot play the file.'; };
   play.onclick = toggle;
+  equally.onclick = () => { equal = !equal; window.dispatchEvent(new Event('mer-level')); };
   wave.onclick = event => {
     const box = wave.getBoundingClientRect();
     seek((event.clientX - box.left) / box.width * (audio.duration || 0));
   };
   root.onkeydown = event => {
     const next = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
-    if (event.key === ' ' && event.target !== play) toggle();
+    if (event.key === ' ' && event.target.tagName !== 'BUTTON') toggle();
     else if (event.key === 'ArrowRight') seek(audio.currentTime + 2);
     else if (event.key === 'ArrowLeft') seek(audio.currentTime - 2);
     else if (next && clips.length > 1) pick(now + next, !audio.paused);
@@ -160,6 +172,7 @@ export default function ({ parentElement, data }) {
     event.preventDefault();
   };
   window.addEventListener('mer-play', stopOthers);
+  window.addEventListener('mer-level', level);
   const resized = new ResizeObserver(paint);
   resized.observe(wave);
   pick(clips.findIndex(clip => clip.url), false);
@@ -167,6 +180,7 @@ export default function ({ parentElement, data }) {
     cancelAnimationFrame(frame);
     resized.disconnect();
     window.removeEventListener('mer-play', stopOthers);
+    window.removeEventListener('mer-level', level);
   };
   return () => { root.stop(); audio.pause(); audio.removeAttribute('src'); };
 }

@@ -73,7 +73,17 @@ def blank_plane(scale: tuple[float, float], dark: bool, height: int = 520, small
         "automargin": False,
     }
     span = f"{low:g}–{high:g}"
-    figure.update_xaxes(title_text=f"Valence ({span}): unpleasant → pleasant", **ticks)
+    figure.update_xaxes(**ticks)
+    # An annotation, because plotly misplaces the title of an axis whose domain shrinks for a colour bar.
+    figure.add_annotation(
+        x=middle,
+        y=low - pad,
+        yshift=-24,
+        yanchor="top",
+        text=f"Valence ({span}): unpleasant → pleasant",
+        showarrow=False,
+        font={"color": colours["spread"], "size": 14},
+    )
     figure.update_yaxes(
         title_text=f"Arousal ({span}): calm → excited", scaleanchor="x", scaleratio=1, constraintoward="top", **ticks
     )
