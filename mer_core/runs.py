@@ -183,7 +183,8 @@ class Run:
     folder: Path
     about: dict
 
-    def _table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str) -> pd.DataFrame:
+        """A Parquet table of the run; UserError where it has none of that name or it cannot be read."""
         path = self.folder / f"{name}.parquet"
         if not path.exists():
             raise UserError(
@@ -202,17 +203,17 @@ class Run:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Out-of-fold predictions: track_id, part, fold, target, true, predicted, lower, upper."""
-        return self._table("predictions")
+        return self.table("predictions")
 
     @cached_property
     def tracks(self) -> pd.DataFrame:
         """Tracks as the run saw them: track_id, path, part, group, fold, ratings, spread, metadata."""
-        return self._table("tracks")
+        return self.table("tracks")
 
     @cached_property
     def neighbours(self) -> pd.DataFrame:
         """Nearest tracks in standardised feature space: track_id, rank, neighbour, distance."""
-        return self._table("neighbours")
+        return self.table("neighbours")
 
     def explanation_names(self) -> tuple[str, ...]:
         """Which attributions the run holds, e.g. ("shap",)."""

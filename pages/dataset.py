@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from mer_core import plots
-from ui import data, empty
+from ui import data, empty, findings
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
 from ui.selection import choose_one, choose_run, choose_track, example_track, link, take_clicked
@@ -35,6 +35,9 @@ def main() -> None:
         else:
             st.info("This run knows no valence and arousal ratings, so there is no plane to draw.")
         reliability(run, table)
+        findings.audit_section(run)
+        findings.exploration_section(run)
+        st.divider()
         balance(run, table)
         loading(run)
     footer(run)

@@ -120,8 +120,7 @@ def components_scatter(
     x, y = components
     rows = table[shown]
     trace = go.Scattergl if len(rows) > MANY_POINTS else go.Scatter
-    bar = {"title": {"text": colour_title, "side": "top"}, "orientation": "h", "x": 0.5, "y": 1.01, "yanchor": "bottom"}
-    bar |= {"thickness": 10, "len": 0.6, "outlinewidth": 0, "nticks": 5}
+    bar = {"title": {"text": colour_title, "side": "right"}, "thickness": 10, "outlinewidth": 0, "nticks": 5}
     marker = {"size": 9 if len(rows) <= 400 else 6, "opacity": 0.85, "color": colour[shown]}
     marker |= {"colorscale": list(SEQUENTIAL), "colorbar": bar, "showscale": True}
     marker |= {"line": {"width": 0.5, "color": palette(dark)["line"]}}
@@ -137,7 +136,6 @@ def components_scatter(
         )
     )
     finish(figure, dark, height)
-    figure.update_layout(margin_t=70)
     figure.update_xaxes(title_text=f"{x} ({shares[x]:.0%} of the variance)", zeroline=True, range=_most(rows[x]))
     figure.update_yaxes(title_text=f"{y} ({shares[y]:.0%} of the variance)", zeroline=True, range=_most(rows[y]))
     inside = rows[x].between(*_most(rows[x])) & rows[y].between(*_most(rows[y]))
