@@ -24,6 +24,7 @@ import pandas as pd
 
 from mer_core.datasets.dataset import Dataset
 from mer_core.errors import UserError
+from mer_core.evaluate.significance import paired_bootstrap
 from mer_core.explain.attribution import FeatureExplanation, read_explanation, write_explanation
 from mer_core.jobs import Job
 from mer_core.paths import artifacts_root
@@ -287,3 +288,34 @@ def list_runs() -> list[RunSummary]:
         except UserError as error:
             found.append(RunSummary(folder.name, {}, {}, str(error)))
     return sorted(found, key=lambda summary: (summary.about.get("started", ""), summary.run_id), reverse=True)
+
+
+def compare_runs(a: Run, b: Run, resamples: int = 1000, seed: int = 0) -> dict:
+    """Which of two runs predicts the same tracks better; only tracks that both have tested are compared.
+
+    Returns
+    -------
+    {"targets": what `paired_bootstrap` returns, "leaks": [sentences on a run whose protocol leaks]}; a run that leaks
+    cannot be called better on its merits
+
+    Raises
+    ------
+    UserError : other data or labels, no target in common, or fewer than 10 tracks in common
+    """
+    names = [
+        f"{run.run_id!r} ({run.about['dataset']['name']}, {run.about['dataset']['label_version']})" for run in (a, b)
+    ]
+    if a.about["dataset"]["fingerprint"] != b.about["dataset"]["fingerprint"]:
+        raise UserError(
+            f"runs {names[0]} and {names[1]} differ in tracks or ratings; compare runs of one dataset and label version"
+        )
+    groups = pd.concat([run.tracks.set_index("track_id")["group"] for run in (a, b)])
+    groups = groups[~groups.index.duplicated()]
+    try:
+        targets = paired_bootstrap(a.predictions, b.predictions, groups, resamples, seed)
+    except ValueError as error:
+        raise UserError(f"runs {names[0]} and {names[1]} cannot be compared: {error}") from None
+    if not targets:
+        raise UserError(f"runs {names[0]} and {names[1]} predict no target in common; compare runs that do")
+    leaks = [f"{run.run_id}: {leak['sentence']}" for run in (a, b) for leak in run.metrics.get("leaks", [])]
+    return {"targets": targets, "leaks": leaks}

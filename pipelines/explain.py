@@ -59,7 +59,7 @@ def execute(config: Config, job, run_id: str) -> str:
     same_tracks = set(table.index) == set(result.tested)
     if (
         not same_tracks
-        or np.abs(table.loc[result.tested, list(trained.targets)].to_numpy() - result.predicted).max() > SAME
+        or np.abs(table.loc[result.tested, list(data.ratings)].to_numpy() - result.predicted).max() > SAME
     ):
         raise UserError(
             f"the models of run {finished.run_id!r} cannot be repeated: its data or the libraries have changed since; "

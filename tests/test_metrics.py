@@ -16,7 +16,6 @@ from mer_core.evaluate.metrics import (
     METRICS,
     ccc,
     conformal_halfwidth,
-    crossfold_intervals,
     draw_groups,
     human_ceiling,
     mae,
@@ -196,19 +195,6 @@ def test_conformal_halfwidth_by_hand():
     assert conformal_halfwidth(np.arange(8.0), 0.9) == math.inf
     with pytest.raises(ValueError, match="finite absolute errors"):
         conformal_halfwidth(np.array([-1.0, 2]))
-
-
-def test_crossfold_intervals_use_the_other_folds_and_cover():
-    random = np.random.default_rng(0)
-    true, folds = random.normal(5, 1, 2000), np.arange(2000) % 5
-    predicted = true + random.laplace(0, 0.5, 2000)
-    lower, upper = crossfold_intervals(true, predicted, folds, 0.9)
-    assert np.mean((lower <= true) & (true <= upper)) == pytest.approx(0.9, abs=0.015)
-    for fold in range(5):
-        half = conformal_halfwidth(np.abs(true - predicted)[folds != fold], 0.9)
-        assert np.allclose((upper - lower)[folds == fold], 2 * half)
-    with pytest.raises(ValueError, match="1 fold"):
-        crossfold_intervals(true, predicted, np.zeros(2000))
 
 
 def test_six_intervals_of_a_deam_sized_run_take_little_time():

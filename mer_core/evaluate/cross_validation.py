@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 
 from mer_core.compute import map_items
+from mer_core.evaluate.significance import permutation_test
 from mer_core.evaluate.splits import Split, inner_folds
 from mer_core.explain.shapley import explain_regressor
 from mer_core.models.regressors import FAMILIES, make_regressor
 
 Progress = Callable[[float, str], None]
+RIDGE_AT_ONCE = 50  # permutations
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class CrossValidation:
     predicted : (n, t) on the rating scale
     base, values : (n, t) and (n, p, t) attributions, or None when none were asked for
     chosen : parameters that were tuned in each round, empty dicts where nothing was
+    validation : (m, t) errors (true - predicted) on the validation part of a hold-out, None for folds
+    chunks : where tracks were cut and their predictions averaged, the predictions of the chunks
     """
 
     tested: pd.Index
@@ -38,6 +42,8 @@ class CrossValidation:
     base: np.ndarray | None
     values: np.ndarray | None
     chosen: tuple[dict, ...]
+    validation: np.ndarray | None = None
+    chunks: CrossValidation | None = None
 
 
 def cross_validate(
@@ -59,6 +65,7 @@ def cross_validate(
     tune : choose the family's parameters inside each training part by grouped folds (nested cross-validation)
     """
     matrix, truth = features.to_numpy(), ratings.to_numpy()
+    checked = features.index.isin(split.members("validation"))
 
     def one_round(job: tuple) -> tuple:
         _, train, test = job
@@ -67,7 +74,8 @@ def cross_validate(
         model = make_regressor(family, seed, **parameters).fit(matrix[train], truth[train])
         predicted = model.predict(matrix[test]).reshape(test.sum(), -1)
         base, values = explain_regressor(model, matrix[train], matrix[test]) if explain else (None, None)
-        return test, predicted, base, values, parameters
+        errors = truth[checked] - model.predict(matrix[checked]).reshape(checked.sum(), -1) if checked.any() else None
+        return test, predicted, base, values, parameters, errors
 
     predicted = np.full(truth.shape, np.nan)
     bases = np.full(truth.shape, np.nan) if explain else None
@@ -77,7 +85,7 @@ def cross_validate(
     for outcome in map_items(one_round, split.rounds(), workers=workers, progress=progress):
         if outcome.error is not None:
             raise outcome.error
-        test, predicted[test], base, values, parameters = outcome.value
+        test, predicted[test], base, values, parameters, errors = outcome.value
         fold[test] = outcome.item[0]
         chosen.append(parameters)
         if explain:
@@ -85,7 +93,48 @@ def cross_validate(
     held = np.array([part is not None for part in fold])
     if explain and not held.all():
         bases, attributions = bases[held], attributions[held]
-    return CrossValidation(features.index[held], fold[held], predicted[held], bases, attributions, tuple(chosen))
+    return CrossValidation(
+        features.index[held], fold[held], predicted[held], bases, attributions, tuple(chosen), errors
+    )
+
+
+def per_track(result: CrossValidation, owners: pd.Series) -> CrossValidation:
+    """Mean prediction of each track's chunks, with the fold of its first; owners : track of each chunk."""
+    tracks = owners[result.tested].to_numpy()
+    table = pd.DataFrame(result.predicted).groupby(tracks, sort=False).mean()
+    folds = pd.Series(result.fold).groupby(tracks, sort=False).first()
+    return CrossValidation(table.index, folds.to_numpy(), table.to_numpy(), None, None, result.chosen, chunks=result)
+
+
+def permutation_scores(
+    features: pd.DataFrame,
+    ratings: pd.DataFrame,
+    groups: pd.Series,
+    split: Split,
+    family: str,
+    seed: int,
+    permutations: int,
+    *,
+    tune: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> dict:
+    """Permutation test of the R2 that `cross_validate` reaches, see `significance.permutation_test`.
+
+    Ridge fits many permutations at once, as further targets, since its targets do not interact.
+    """
+    at_once, calls = (RIDGE_AT_ONCE if family == "ridge" else 1), [0]
+    tested = np.isin(features.index, np.concatenate([test for _, _, test in split.rounds()]))
+
+    def predict(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if progress:
+            progress(min(calls[0] * at_once / (permutations + 1), 1.0), f"exchanging ratings {permutations} times")
+        calls[0] += 1
+        table = pd.DataFrame(columns, index=features.index).rename(columns=str)
+        result = cross_validate(features, table, groups, split, family, seed, tune=tune, workers=workers)
+        return tested, result.predicted
+
+    return permutation_test(predict, ratings, groups, permutations, seed, at_once)
 
 
 def choose_parameters(

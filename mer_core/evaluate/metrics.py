@@ -119,15 +119,16 @@ def draw_groups(n_groups: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def resampled_scores(
-    true: np.ndarray, predicted: np.ndarray, codes: np.ndarray, counts: np.ndarray
+    true: np.ndarray, predicted: np.ndarray, codes: np.ndarray, counts: np.ndarray, metrics: tuple[str, ...] = METRICS
 ) -> dict[str, np.ndarray]:
-    """Every metric of every resample, from counts instead of repeated rows.
+    """Metrics of every resample, from counts instead of repeated rows.
 
     Parameters
     ----------
     true, predicted : (n,)
     codes : (n,) group number of each row
     counts : (resamples, groups) from `draw_groups`
+    metrics : those wanted; the rank correlation takes longer than all others together
 
     Returns
     -------
@@ -145,14 +146,16 @@ def resampled_scores(
     covariance = np.where((var_y > 0) & (var_p > 0), myp - my * mp, 0.0)
     shift = (my - mp + np.median(true) - np.median(predicted)) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        return {
+        scores = {
             "r2": np.where(var_y > 0, 1 - squared / var_y, np.nan),
             "rmse": np.sqrt(squared),
             "mae": absolute,
             "pearson": covariance / np.sqrt(var_y * var_p),
-            "spearman": _resampled_spearman(true, predicted, codes, counts),
             "ccc": 2 * covariance / (var_y + var_p + shift),
         }
+    if "spearman" in metrics:
+        scores["spearman"] = _resampled_spearman(true, predicted, codes, counts)
+    return {name: scores[name] for name in metrics}
 
 
 def _resampled_spearman(true: np.ndarray, predicted: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -186,7 +189,7 @@ def human_ceiling(spread: np.ndarray, ratings: np.ndarray, raters: int = 10) -> 
     ----------
     spread : (n,) standard deviation among the raters of each track, rating points, NaN where unknown
     ratings : (n,) mean rating of each track, NaN where unrated
-    raters : raters per track; DEAM's tables do not give it, so it is an assumption and is stored with the result
+    raters : raters per track, stored with the result
 
     Returns
     -------
@@ -224,31 +227,6 @@ def conformal_halfwidth(residuals_abs: np.ndarray, level: float = 0.9) -> float:
     # The tiny term keeps 0.9 * 10 from becoming 9.000000000000002.
     rank = math.ceil((len(residuals) + 1) * level - 1e-9)
     return float(residuals[rank - 1]) if rank <= len(residuals) else math.inf
-
-
-def crossfold_intervals(
-    true: np.ndarray, predicted: np.ndarray, folds: np.ndarray, level: float = 0.9
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of every out-of-fold prediction, from the residuals of the other folds only.
-
-    Parameters
-    ----------
-    true, predicted : (n,) ratings and out-of-fold predictions
-    folds : (n,) fold of each track; at least two folds
-
-    Returns
-    -------
-    lower, upper : (n,) each, not clipped to the rating scale
-    """
-    true, predicted, folds = np.asarray(true, dtype=float), np.asarray(predicted, dtype=float), np.asarray(folds)
-    names = np.unique(folds)
-    if len(names) < 2:
-        raise ValueError(f"{len(names)} fold has no other folds to take residuals from; use conformal_halfwidth")
-    residuals = np.abs(true - predicted)
-    half = np.empty_like(residuals)
-    for fold in names:
-        half[folds == fold] = conformal_halfwidth(residuals[folds != fold], level)
-    return predicted - half, predicted + half
 
 
 def _pair(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
