@@ -17,6 +17,7 @@ PIPELINES = {
     "eda": "pipelines.eda",
     "train": "pipelines.train",
     "explain": "pipelines.explain",
+    "compare": "pipelines.compare",
 }
 COMMANDS = {
     "predict": "pipelines.predict",
