@@ -295,8 +295,8 @@ def compare_runs(a: Run, b: Run, resamples: int = 1000, seed: int = 0) -> dict:
 
     Returns
     -------
-    {"targets": what `paired_bootstrap` returns, "leaks": [sentences on a run whose protocol leaks]}; a run that leaks
-    cannot be called better on its merits
+    {"targets": what `paired_bootstrap` returns, "leaks": [sentences on runs whose protocol leaks]}; a run that leaks is
+    no winner, however high it scores
 
     Raises
     ------
@@ -318,4 +318,9 @@ def compare_runs(a: Run, b: Run, resamples: int = 1000, seed: int = 0) -> dict:
     if not targets:
         raise UserError(f"runs {names[0]} and {names[1]} predict no target in common; compare runs that do")
     leaks = [f"{run.run_id}: {leak['sentence']}" for run in (a, b) for leak in run.metrics.get("leaks", [])]
+    leaky = [name for name, run in (("a", a), ("b", b)) if run.metrics.get("leaks")]
+    for about in targets.values():
+        for found in about.values():
+            if isinstance(found, dict) and found["winner"] in leaky:
+                found["winner"] = None
     return {"targets": targets, "leaks": leaks}

@@ -209,7 +209,9 @@ def compare_finished(config: Config, writer) -> None:
     writer.about(**facts, protocol=None, seed=config.seed, compared=[run.run_id for run in runs])
     writer.write_table("comparison", pd.DataFrame(rows))
     writer.write_json("metrics.json", {"schema": 1, "protocol": None, "targets": {}, "pairs": pairs})
-    say([_verdict(row) for row in rows], writer)
+    leaks = dict.fromkeys(sentence for pair in pairs for sentence in pair["leaks"])
+    told = ["A run that leaks is not called better than another.", *leaks] if leaks else []
+    say([*map(_verdict, rows), *told], writer)
 
 
 def pair_rows(pair: dict) -> list[dict]:
@@ -222,7 +224,7 @@ def pair_rows(pair: dict) -> list[dict]:
             row |= {"a": found["a"], "b": found["b"]}
             row |= dict(zip(("difference", "low", "high"), found["difference"], strict=True))
             winner = pair[found["winner"]] if found["winner"] else None
-            rows.append(row | {"better": winner, "leaks": " ".join(pair["leaks"])})
+            rows.append(row | {"better": winner})
     return rows
 
 
@@ -233,7 +235,7 @@ def _verdict(row: dict) -> str:
         return f"{found}: no difference can be told."
     difference = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     verdict = f"{row['better']} is better" if row["better"] else "neither is shown to be better"
-    return f"{found}: {difference}; {verdict}. {row['leaks']}".rstrip()
+    return f"{found}: {difference}; {verdict}."
 
 
 def say(lines: list[str], writer) -> None:

@@ -117,6 +117,10 @@ def test_runs_are_compared_on_the_tracks_that_both_tested(ridge, hold_out, folde
     assert set(found["targets"]) == {"valence"} and found["leaks"] == []
     assert found["targets"]["valence"]["r2"]["winner"] == "a" and found["targets"]["valence"]["rmse"]["winner"] == "a"
     assert compare_runs(hold_out, ridge, 50)["targets"]["arousal"]["n"] == 15
+    ridge.metrics["leaks"].append({"kind": "artist", "sentence": "Some leak."})
+    found = compare_runs(ridge, worse, 200)
+    ridge.metrics["leaks"].clear()
+    assert found["targets"]["valence"]["r2"]["winner"] is None and found["leaks"] == ["ridge: Some leak."]
     other = read_run("worse")
     other.about["dataset"]["fingerprint"] = "other"
     with pytest.raises(UserError, match="differ in tracks or ratings"):
