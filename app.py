@@ -10,7 +10,7 @@ from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
 from ui.selection import choose_one, choose_run, choose_track, example_track, link, take_clicked
-from ui.words import METRICS, indistinguishable, reason_sentence
+from ui.words import METRICS, NOT_TESTED, indistinguishable, reason_sentence
 
 
 def main() -> None:
@@ -70,6 +70,9 @@ def clip_card(run, row: pd.Series) -> None:
     """Player, position in numbers and the reason of one clip."""
     st.markdown(f"**{row['label']}**")
     player([Clip(row["track_id"], row["label"], row["path"])], key="overview")
+    if pd.isna(row["valence_predicted"]):
+        st.info(NOT_TESTED)
+        return
     for target in ("valence", "arousal"):
         predicted = f"predicted **{row[f'{target}_predicted']:.1f}** {interval(row, target)}"
         st.markdown(f"{target.capitalize()}: rated **{row[target]:.1f}**, {predicted}")

@@ -53,9 +53,11 @@ def explained(run, target: str) -> None:
     found = data.explanation(run)
     plain = data.plain_words(found, level)
     table = data.importance(run, target, level).head(top)
-    table = table.assign(label=[both(name, plain) for name in table["name"]])
+    table = table.assign(label=[plain.get(name, name) for name in table["name"]])
     chosen = chosen_name(table, level)
-    left, right = st.columns([1, 1], gap="large")
+    # Long names need the width of the page.
+    stacked = level in ("descriptor", "column")
+    left, right = (st.container(), st.container()) if stacked else st.columns(2, gap="large")
     with left:
         st.plotly_chart(
             plots.importance_bars(table, target, dark(), chosen),
@@ -73,12 +75,6 @@ def explained(run, target: str) -> None:
     with right:
         swarm(run, target, level, table, chosen)
     acting(run, target, level, chosen, plain)
-
-
-def both(name: str, plain: dict[str, str]) -> str:
-    """Plain words first, technical name beside them, in at most two short lines."""
-    words = plain.get(name, "")
-    return name if not words or words == name else f"{words}<br><span style='font-size:10px;opacity:.7'>{name}</span>"
 
 
 def chosen_name(table: pd.DataFrame, level: str) -> str:
@@ -117,7 +113,7 @@ def swarm(run, target: str, level: str, table: pd.DataFrame, chosen: str) -> Non
 def acting(run, target: str, level: str, chosen: str, plain: dict[str, str]) -> None:
     """Dependence plot of the strongest column behind the chosen name."""
     st.divider()
-    st.subheader(f"How does {plain.get(chosen, chosen)} act?")
+    st.subheader(f"How does “{plain.get(chosen, chosen)}” act?")
     found = data.explanation(run)
     members = found.columns.index if level == "column" else found.columns.index[found.columns[level] == chosen]
     if level == "column":
@@ -162,8 +158,9 @@ def hear(run, chosen: list[str], feature: pd.Series) -> None:
         tracks = chosen[:1]
     else:
         st.markdown("##### Hear both ends")
-        audible = table.index[table["path"].notna()]
-        ordered = feature.loc[audible if len(audible) >= 6 else table.index].dropna().sort_values().index
+        known = feature.dropna().sort_values()
+        audible = known[table.loc[known.index, "path"].notna()]
+        ordered = (audible if len(audible) >= 6 else known).index
         tracks = [*ordered[:3], *ordered[-3:]]
     place = ["least", "least", "least", "most", "most", "most"] if not chosen else [""]
     player(

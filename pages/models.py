@@ -11,7 +11,7 @@ from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
 from ui.selection import choose_run, choose_target, clicked, link
-from ui.words import METRICS, PROTOCOLS, in_points
+from ui.words import BASELINES, METRICS, PROTOCOLS, in_points, number
 
 CHOSEN_AT_MOST = 40
 FEW = 15
@@ -103,8 +103,9 @@ def listing(run, rows: pd.DataFrame, target: str) -> None:
         hide_index=True,
         height=min(320, 38 + 35 * len(shown)),
         key="listing",
-        column_config={
-            name: st.column_config.NumberColumn(format="%.2f" if name != "error" else "%+.2f", width=80)
+        column_config={"track": st.column_config.TextColumn(width=200)}
+        | {
+            name: st.column_config.NumberColumn(format="%.2f" if name != "error" else "%+.2f", width=74)
             for name in ("rated", "predicted", "error")
         },
     )
@@ -186,6 +187,8 @@ def details(run, table: pd.DataFrame, target: str) -> None:
         st.caption("Single folds are small; look at how much they differ, not at which is best.")
     with st.expander("How this run was made"):
         st.markdown(f"**{run.about['protocol']}**: {PROTOCOLS.get(run.about['protocol'], '')}")
+        for leak in run.about.get("leaks") or []:
+            st.markdown(f"- {leak['sentence']}")
         features = run.about["features"]
         st.markdown(
             f"Features **{features['name']}** ({features['n_columns']} columns, {features['source']}), model "
@@ -194,21 +197,14 @@ def details(run, table: pd.DataFrame, target: str) -> None:
         st.json(run.about["config"], expanded=False)
 
 
-BASELINES = {
-    "constant": "always the average rating",
-    "mean-only": "same model, only the mean of each descriptor",
-    "q25-only": "same model, only the lower quartile of each descriptor",
-}
-
-
 def scores_of(scores: dict) -> dict[str, str]:
     """Measures of one score block as text with interval."""
     found = {}
     for metric, (name, _, _) in METRICS.items():
         value, low, high = scores.get(metric) or (None, None, None)
-        found[name] = (
-            "–" if value is None else f"{value:.2f}" + (f" ({low:.2f} to {high:.2f})" if low is not None else "")
-        )
+        found[name] = "–" if value is None else number(value)
+        if low is not None:
+            found[name] += f" ({number(low)} to {number(high)})"
     return found
 
 

@@ -10,10 +10,10 @@ from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
 from ui.selection import choose_one, choose_run, choose_target, choose_track, example_track, link, take_clicked
-from ui.words import LEVEL_HELP, reason_sentence
+from ui.words import LEVEL_HELP, NOT_TESTED, number, reason_sentence
 
 NEIGHBOURS = 5
-KNOWN = {"track_id", "path", "label", "part", "group", "fold", "quadrant"}
+KNOWN = {"track_id", "path", "label", "title", "part", "group", "fold", "quadrant"}
 
 
 def main() -> None:
@@ -40,20 +40,23 @@ def page_of(run, second, third) -> None:
     row = table.loc[track]
     st.subheader(row["label"])
     identity(run, table, row)
-    reasons(run, row, target)
+    if pd.isna(row[f"{target}_predicted"]):
+        st.info(NOT_TESTED)
+    else:
+        reasons(run, row, target)
     neighbours(run, table, row)
 
 
 def identity(run, table: pd.DataFrame, row: pd.Series) -> None:
     """Player and facts beside the clip's place on the plane."""
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns([5, 6], gap="large")
     with left:
         player([Clip(row["track_id"], row["label"], row["path"])], key="track")
         steps(table, row["track_id"])
         st.dataframe(positions(run, row), hide_index=True, key="positions")
         facts(table, row)
     with right:
-        if {"valence_predicted", "arousal_predicted"} <= set(table):
+        if {"valence_predicted", "arousal_predicted"} <= set(table) and pd.notna(row["valence_predicted"]):
             st.plotly_chart(
                 plots.track_plane(row, table, data.scale(run), dark()),
                 key="place",
@@ -102,7 +105,9 @@ def positions(run, row: pd.Series) -> pd.DataFrame:
             {
                 f"on {low:g}–{high:g}": target,
                 "rated": f"{row[target]:.2f}",
-                "predicted": f"{row[f'{target}_predicted']:.2f}",
+                "predicted": number(row[f"{target}_predicted"])
+                if pd.notna(row[f"{target}_predicted"])
+                else "not tested",
                 f"{level:.0%} interval": f"{max(lower, low):.2f} to {min(upper, high):.2f}"
                 if pd.notna(lower)
                 else "unknown",
@@ -116,7 +121,9 @@ def facts(table: pd.DataFrame, row: pd.Series) -> None:
     """Identity card: whatever the dataset says of the track."""
     targets = {name.removesuffix("_predicted") for name in table.columns if name.endswith("_predicted")}
     own = {f"{t}{end}" for t in targets for end in ("", "_predicted", "_lower", "_upper", "_std")}
-    shown = {"group": row["group"], "part": row["part"], "tested in fold": row["fold"]}
+    shown = {"group": row["group"], "tested in fold": row["fold"]}
+    if table["part"].nunique() > 1:
+        shown["part"] = row["part"]
     shown |= {name: row[name] for name in table.columns if name not in KNOWN | own | set(data.cue_columns(table))}
     lines = [f"{name.replace('_', ' ')}: **{_short(value)}**" for name, value in shown.items() if _said(value)]
     st.caption(" · ".join(lines))
@@ -203,9 +210,10 @@ def neighbours(run, table: pd.DataFrame, row: pd.Series) -> None:
             hide_index=True,
             key="neighbour-table",
             column_config={
+                "track": st.column_config.TextColumn(width=240),
                 "distance": st.column_config.NumberColumn(
                     format="%.2f", width=80, help="Typical difference per feature, in standard deviations"
-                )
+                ),
             }
             | {
                 t: st.column_config.NumberColumn(format="%.1f", width=75, help="As rated by listeners") for t in targets

@@ -62,6 +62,21 @@ def write_run(
     return folder
 
 
+def make_holdout(folder: Path, tested: int = 20, leaks: tuple[dict, ...] = ()) -> None:
+    """Turn a run of `write_run` into one that tested only its first tracks, and learned from the others."""
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    ids = sorted(predictions["track_id"].unique())[:tested]
+    predictions[predictions["track_id"].isin(ids)].to_parquet(folder / "predictions.parquet", index=False)
+    described = json.loads((folder / "run.json").read_text())
+    write_json(folder / "run.json", described | {"protocol": "music2emo", "leaks": list(leaks)})
+    from mer_core.explain.attribution import FeatureExplanation, read_explanation, write_explanation
+
+    whole = read_explanation(folder / "explanations" / "shap")
+    arrays = [np.array(part)[:tested] for part in (whole.base, whole.values, whole.features)]
+    part = FeatureExplanation("shap", whole.tracks[:tested], whole.columns, whole.targets, *arrays)
+    write_explanation(folder / "explanations" / "shap", part)
+
+
 def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content))
 

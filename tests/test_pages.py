@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fixture_runs import write_job, write_run
+from fixture_runs import make_holdout, write_job, write_run
 from streamlit.testing.v1 import AppTest
 
 from mer_core import plots
@@ -169,6 +169,32 @@ def test_selected_dots_become_the_list(runs):
     assert set(listed["track"].str[:4]) == {"0003", "0007"}
 
 
+@pytest.mark.parametrize("page", ABOUT_A_RUN)
+def test_tracks_that_were_learned_from_have_no_prediction(artifacts, page):
+    leak = {"kind": "artist", "sentence": "12 of 20 tested tracks share their artist with one that was learned from."}
+    make_holdout(write_run(artifacts), leaks=(leak,))
+    app = shown(page)
+    assert not app.exception and not app.error and "leaky protocol" in text_of(app)
+    learned_from = shown(page, track="0033")
+    assert not learned_from.exception and not learned_from.error
+    if page in ("app.py", "pages/track.py"):
+        assert any(info.value == words.NOT_TESTED for info in learned_from.info)
+
+
+def test_the_best_run_is_an_honest_one(artifacts):
+    leak = {"kind": "track", "sentence": "20 of 20 tested tracks were in part learned from."}
+    make_holdout(write_run(artifacts, "good-but-leaky", skill=0.9), leaks=(leak,))
+    write_run(artifacts, "honest", skill=0.4, started="2026-11-18T10:00:00+00:00")
+    assert box(shown("pages/models.py"), "run").value == "honest"
+
+
+def test_runs_with_one_name_stay_apart(artifacts):
+    for time_of_day in ("100000", "110000"):
+        write_run(artifacts, f"20261120-{time_of_day}-train-demo-stats8-ridge-abcdef", explained=False)
+    table = data.scores_table(data.usable(), "r2")
+    assert table[~table["baseline"]]["label"].nunique() == 2
+
+
 def test_run_without_explanation_names_the_command(runs):
     for page in ("pages/importance.py", "pages/track.py"):
         assert "python -m pipelines explain --run demo-ridge --method shap" in text_of(shown(page, run="demo-ridge"))
@@ -212,6 +238,10 @@ def test_a_changed_run_is_read_again(tmp_path, monkeypatch):
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(json.dumps(metrics | {"protocol": "nested"}))
     assert data.open_run("demo-extra-trees").metrics["protocol"] == "nested"
+
+
+def test_numbers_have_no_negative_zero():
+    assert [words.number(value) for value in (-0.001, -0.25, 1.0)] == ["0.00", "−0.25", "1.00"]
 
 
 def test_quadrants_count_anticlockwise():

@@ -15,6 +15,7 @@ from mer_core.errors import UserError
 from mer_core.explain.attribution import FeatureExplanation, sum_by
 from mer_core.plots import quadrant
 from mer_core.runs import Run, RunSummary, list_runs, read_run, runs_root
+from ui.words import BASELINES
 
 LEVELS = {
     "musical": "musical qualities",
@@ -52,8 +53,9 @@ def usable() -> list[RunSummary]:
 
 
 def best_run(found: list[RunSummary]) -> RunSummary:
-    """The run with the highest mean R2 among those on the dataset of the newest run."""
+    """The run with the highest mean R2 among those on the dataset of the newest run; leaky ones only where all leak."""
     same = [s for s in found if dataset_key(s) == dataset_key(found[0])]
+    same = [s for s in same if not s.about.get("leaks")] or same
     return max(same, key=lambda s: np.mean([scores["all"]["r2"][0] or -9 for scores in s.metrics["targets"].values()]))
 
 
@@ -96,7 +98,6 @@ def _clips(_run: Run, key: tuple) -> pd.DataFrame:
         rows = rows.assign(track_id=rows["track_id"].astype(str)).set_index("track_id")
         renamed = rows[["predicted", "lower", "upper"]].add_prefix(f"{target}_")
         table = table.join(renamed, on="track_id")
-        table[target] = table["track_id"].map(rows["true"])
     table["label"] = track_labels(table)
     if {"valence", "arousal"} <= set(table):
         table["quadrant"] = quadrant(table["valence"], table["arousal"], scale(_run))
@@ -183,11 +184,13 @@ def scores_table(found: list[RunSummary], metric: str) -> pd.DataFrame:
             for target, parts in targets.items():
                 baselines.setdefault((name, target), _score(parts["all"].get(metric)))
     table = pd.DataFrame(rows)
+    twice = table.groupby(["label", "target"])["run_id"].transform("size") > 1
+    table.loc[twice, "label"] += " · " + table.loc[twice, "run_id"].str[4:13]
     direction = 1 if metric in ("rmse", "mae") else -1
     order = table.groupby("label")["value"].mean().mul(direction).sort_values(na_position="last").index
     table = table.set_index("label").loc[list(order)].reset_index()
     extra = [
-        {"run_id": "", "label": f"baseline: {name}", "target": target, "baseline": True} | score
+        {"run_id": "", "label": f"baseline: {BASELINES.get(name, name)}", "target": target, "baseline": True} | score
         for (name, target), score in baselines.items()
     ]
     return pd.concat([table, pd.DataFrame(extra)], ignore_index=True) if extra else table
@@ -206,7 +209,8 @@ def run_label(summary: RunSummary) -> str:
         return summary.run_id
     about = summary.about
     features = about["features"]["name"]
-    return f"{about['model']} · {Path(str(features)).stem} · {summary.run_id[-6:]}"
+    protocol = "" if about["protocol"] == "grouped-5fold" else f" · {about['protocol']}"
+    return f"{about['model']} · {Path(str(features)).stem}{protocol} · {summary.run_id[-6:]}"
 
 
 def distance(table: pd.DataFrame) -> pd.Series:

@@ -82,15 +82,9 @@ def badges(about: dict) -> list[tuple[str, str, str, str]]:
                 "The pretrained network learned from these tracks, so its scores are too good.",
             )
         )
-    if "leaky" in about["protocol"] or "chunk" in about["protocol"]:
-        found.append(
-            (
-                "leaky protocol",
-                ":material/water_drop:",
-                "red",
-                "Parts of one track or album are on both sides of the split, so scores are too good.",
-            )
-        )
+    if about.get("leaks"):
+        text = " ".join(leak["sentence"] for leak in about["leaks"]) + " So its scores are too good."
+        found.append(("leaky protocol", ":material/water_drop:", "red", text))
     if data["label_version"] == "published":
         found.append(
             (
@@ -121,7 +115,7 @@ def footer(run: Run) -> None:
         f"{about['dataset']['label_version']} labels, ratings {low:g}–{high:g})",
         f"protocol {about['protocol']}",
         f"split {str(about['split_digest'])[:12]}",
-        f"finished {about['started'][:16].replace('T', ' ')} UTC",
+        f"started {about['started'][:16].replace('T', ' ')} UTC",
     ]
     st.divider()
     st.caption(" · ".join(parts))

@@ -171,8 +171,9 @@ def example_track(table: pd.DataFrame) -> str:
     """A track worth hearing first: has audio, lies far from the middle, and is predicted well."""
     if "valence_predicted" not in table or "arousal_predicted" not in table:
         return str(table.index[0])
-    with_audio = table[table["path"].notna()]
-    pool = with_audio if len(with_audio) else table
+    tested = table[table["valence_predicted"].notna() & table["arousal_predicted"].notna()]
+    with_audio = tested[tested["path"].notna()]
+    pool = with_audio if len(with_audio) else tested
     middle = pool[["valence", "arousal"]].mean()
     strength = ((pool[["valence", "arousal"]] - middle) ** 2).sum(axis=1) ** 0.5
     return str((strength - 2 * data.distance(pool)).idxmax())

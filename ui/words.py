@@ -32,9 +32,20 @@ METRICS = {
 }
 MORE = {"valence": ("happier or more pleasant", "sadder or more unpleasant"), "arousal": ("more excited", "calmer")}
 PROTOCOLS = {
-    "grouped-5fold": "Five rounds: in each, the model learns from four fifths of the albums, artists or pieces and "
-    "is tested on the rest.",
+    "grouped-5fold": "Five rounds: in each, the model learns from four fifths of the albums, artists or pieces and is "
+    "tested on the rest.",
     "nested": "As grouped-5fold, and the model's settings are chosen inside the training part of each round.",
+    "original": "Tested on DEAM's 58 full songs, which differ from the excerpts that it learns from.",
+    "custom": "Tested once on 15 % of the songs; no artist is on both sides.",
+    "music2emo": "The published lists of Music2Emo: random songs, artists not kept apart.",
+    "leaky-chunks": "Each track is cut in three and the pieces are dealt to five rounds at random: only to show what "
+    "that leak is worth.",
+}
+NOT_TESTED = "This run learned from this clip and was not tested on it, so it has no prediction and no explanation."
+BASELINES = {
+    "constant": "always the average",
+    "mean-only": "same model, means only",
+    "q25-only": "same model, lower quartiles only",
 }
 
 
@@ -42,6 +53,11 @@ def comparison(target: str, difference: float) -> str:
     """How a prediction relates to the average, e.g. "calmer"."""
     low_high = MORE.get(target, (f"higher in {target}", f"lower in {target}"))
     return low_high[0] if difference >= 0 else low_high[1]
+
+
+def number(value: float) -> str:
+    """Two decimals, a proper minus, and no minus before zero."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def in_points(value: float) -> str:

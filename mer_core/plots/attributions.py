@@ -6,13 +6,29 @@ lowers it cool.
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from mer_core.plots.style import AGAINST_TO_FOR, finish, palette
 
+LABEL_WIDTH = 38  # characters a line, so that labels leave room for what they label on a phone
+LINE_PX = 15
 SWARM_POINTS = 4000  # at most this many dots in a beeswarm: what can be told apart, and a small page
+
+
+def _named(names: list[str], labels: dict[str, str], least: int) -> tuple[list[str], int]:
+    """Plain words in short lines with the technical name below, and the height in px that one row needs."""
+    texts = []
+    for name in names:
+        words = labels.get(name, name)
+        lines = wrap(words, LABEL_WIDTH) or [words]
+        if words not in (name, name.replace("_", " ")):
+            lines.append(f"<span style='font-size:10px;opacity:.7'>{name}</span>")
+        texts.append("<br>".join(lines))
+    return texts, max(least, LINE_PX * max((text.count("<br>") + 1 for text in texts), default=1) + 8)
 
 
 def importance_bars(table: pd.DataFrame, target: str, dark: bool, selected: str | None = None) -> go.Figure:
@@ -22,6 +38,7 @@ def importance_bars(table: pd.DataFrame, target: str, dark: bool, selected: str 
     """
     colours = palette(dark)
     rows = table.iloc[::-1]
+    texts, row_px = _named(list(rows["name"]), dict(zip(rows["name"], rows["label"], strict=True)), 34)
     bars = {
         "type": "data",
         "symmetric": False,
@@ -34,19 +51,26 @@ def importance_bars(table: pd.DataFrame, target: str, dark: bool, selected: str 
     figure = go.Figure(
         go.Bar(
             x=rows["value"],
-            y=rows["label"],
+            y=rows["name"],
+            text=rows["label"],
+            textposition="none",
             orientation="h",
             customdata=rows["name"],
             error_x=bars,
             marker={"color": colours["point"], "opacity": np.where(rows["name"] == selected, 1.0, 0.6).tolist()},
-            hovertemplate="%{y}<br>moves " + target + " by %{x:.3f} points on average<extra></extra>",
+            hovertemplate="%{text}<br>moves " + target + " by %{x:.3f} points on average<extra></extra>",
             unselected={"marker": {"opacity": 0.6}},
             selected={"marker": {"opacity": 1}},
         )
     )
-    finish(figure, dark, 90 + 36 * max(3, len(rows)))
-    figure.update_xaxes(title_text=f"Average size of the effect<br>on {target} (rating points)", rangemode="tozero")
-    figure.update_yaxes(showgrid=False, type="category")
+    finish(figure, dark, 90 + row_px * max(3, len(rows)))
+    figure.update_xaxes(
+        title_text=f"Average size of the effect<br>on {target} (rating points)",
+        rangemode="tozero",
+        nticks=5,
+        tickangle=0,
+    )
+    figure.update_yaxes(showgrid=False, type="category", tickvals=list(rows["name"]), ticktext=texts)
     return figure
 
 
@@ -80,10 +104,13 @@ def beeswarm(
                 hovertemplate=hover,
             )
         )
-    finish(figure, dark, 90 + 36 * max(3, len(names)))
+    texts, row_px = _named(names, labels, 34)
+    finish(figure, dark, 90 + row_px * max(3, len(names)))
     figure.add_vline(x=0, line={"color": palette(dark)["line"], "width": 1})
-    figure.update_xaxes(title_text=f"Effect on predicted {target}<br>(rating points)", zeroline=False)
-    ticks = {"tickvals": list(range(len(names)))[::-1], "ticktext": [labels.get(name, name) for name in names]}
+    figure.update_xaxes(
+        title_text=f"Effect on predicted {target}<br>(rating points)", zeroline=False, nticks=5, tickangle=0
+    )
+    ticks = {"tickvals": list(range(len(names)))[::-1], "ticktext": texts}
     figure.update_yaxes(range=[-0.6, len(names) - 0.4], showgrid=False, zeroline=False, **ticks)
     return figure
 
@@ -154,7 +181,7 @@ def dependence(
         )
     finish(figure, dark, 340)
     figure.add_hline(y=0, line={"color": colours["line"], "width": 1})
-    figure.update_xaxes(title_text=label)
+    figure.update_xaxes(title_text="<br>".join(line for part in label.split("<br>") for line in wrap(part, 52)))
     figure.update_yaxes(title_text=f"Effect on {target}<br>(rating points)", zeroline=False)
     return figure
 
@@ -174,7 +201,8 @@ def waterfall(
     """
     colours = palette(dark)
     ordered = parts.reindex(parts.abs().sort_values(ascending=False).index)
-    steps = [(labels.get(name, name), float(value)) for name, value in ordered.iloc[:top].items()]
+    texts, row_px = _named(list(ordered.index[:top]), labels, 32)
+    steps = list(zip(texts, ordered.iloc[:top].astype(float), strict=True))
     if len(ordered) > top:
         steps.append((f"all {len(ordered) - top} others", float(ordered.iloc[top:].sum())))
     levels = base + np.concatenate([[0.0], np.cumsum([value for _, value in steps])])
@@ -188,7 +216,7 @@ def waterfall(
             type="line", x0=levels[i], x1=levels[i], y0=rows - 1 - i, y1=rows - 2 - i, layer="below", line=line
         )
     names = ["average prediction", *(label for label, _ in steps), "this clip's prediction"]
-    finish(figure, dark, 90 + 32 * rows)
+    finish(figure, dark, 90 + row_px * rows)
     reach = 0.3 * max(float(np.ptp(levels)), 0.02 * (scale[1] - scale[0]))
     figure.update_xaxes(
         title_text=f"{target.capitalize()} ({scale[0]:g}–{scale[1]:g})",
