@@ -16,6 +16,7 @@ from mer_core.plots.style import AGAINST_TO_FOR, finish, palette
 
 LABEL_WIDTH = 38  # characters a line, so that labels leave room for what they label on a phone
 LINE_PX = 15
+MANY_COLOURED = 1000
 SWARM_POINTS = 4000  # at most this many dots in a beeswarm: what can be told apart, and a small page
 
 
@@ -84,26 +85,23 @@ def beeswarm(
     """
     names = list(values.columns)
     keep = values.sample(min(len(values), SWARM_POINTS // max(1, len(names))), random_state=0).index
-    figure = go.Figure()
-    for i, name in enumerate(names):
-        effect = values.loc[keep, name].to_numpy(float)
-        marker = {"size": 5, "opacity": 0.75, "color": palette(dark)["point"]}
-        hover = "%{customdata}<br>effect %{x:+.3f}<extra></extra>"
-        if features is not None:
-            rank = features.loc[keep, name].rank(pct=True)
-            marker |= {"color": rank.to_numpy(np.float32), "colorscale": AGAINST_TO_FOR[dark], "cmin": 0, "cmax": 1}
-            if i == 0:
-                marker |= {"showscale": True, "colorbar": _low_to_high()}
-        figure.add_trace(
-            go.Scatter(
-                x=effect.astype(np.float32),
-                y=len(names) - 1 - i + _swarm(effect),
-                mode="markers",
-                marker=marker,
-                customdata=keep.to_numpy(object),
-                hovertemplate=hover,
-            )
+    effects = values.loc[keep].to_numpy(float)
+    heights = [len(names) - 1 - i + _swarm(effects[:, i]) for i in range(len(names))]
+    marker = {"size": 5, "opacity": 0.75, "color": palette(dark)["point"]}
+    if features is not None:
+        rank = features.loc[keep, names].rank(pct=True).to_numpy(np.float32)
+        marker |= {"color": rank.ravel("F"), "colorscale": AGAINST_TO_FOR[dark], "cmin": 0, "cmax": 1}
+        marker |= {"showscale": True, "colorbar": _low_to_high()}
+    figure = go.Figure(
+        _scatter_of(effects.size)(
+            x=effects.ravel("F").astype(np.float32),
+            y=np.concatenate(heights).astype(np.float32),
+            mode="markers",
+            marker=marker,
+            customdata=np.tile(keep.to_numpy(object), len(names)),
+            hovertemplate="%{customdata}<br>effect %{x:+.3f}<extra></extra>",
         )
+    )
     texts, row_px = _named(names, labels, 34)
     finish(figure, dark, 90 + row_px * max(3, len(names)))
     figure.add_vline(x=0, line={"color": palette(dark)["line"], "width": 1})
@@ -113,6 +111,11 @@ def beeswarm(
     ticks = {"tickvals": list(range(len(names)))[::-1], "ticktext": texts}
     figure.update_yaxes(range=[-0.6, len(names) - 0.4], showgrid=False, zeroline=False, **ticks)
     return figure
+
+
+def _scatter_of(points: int) -> type:
+    """Kind of scatter: many dots with a colour each are drawn by WebGL, as SVG they make the page slow to answer."""
+    return go.Scattergl if points > MANY_COLOURED else go.Scatter
 
 
 def _low_to_high() -> dict:
@@ -147,7 +150,7 @@ def dependence(
     x, y = feature.to_numpy(float), effect.to_numpy(float)
     bound = float(np.nanmax(np.abs(y))) or 1.0
     figure = go.Figure(
-        go.Scatter(
+        _scatter_of(len(feature))(
             x=x.astype(np.float32),
             y=y.astype(np.float32),
             mode="markers",
