@@ -10,7 +10,10 @@ from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
 from ui.selection import choose_one, choose_run, choose_track, example_track, link, take_clicked
-from ui.words import METRICS, NOT_TESTED, indistinguishable, reason_sentence
+from ui.versus import winner_sentence
+from ui.words import METRICS, NOT_TESTED, reason_sentence
+
+RIVALS = 2  # runs that the best one is compared with track by track
 
 
 def main() -> None:
@@ -45,7 +48,9 @@ def hero(run) -> None:
         if track is not None:
             clip_card(run, table.loc[track])
     with left:
-        figure = plots.predictions_plane(table, data.scale(run), dark(), selected=track, height=540)
+        figure = plots.predictions_plane(
+            table, data.scale(run), dark(), selected=track, height=540, joint=data.joint_interval(run)
+        )
         st.plotly_chart(
             figure,
             key="plane",
@@ -54,11 +59,9 @@ def hero(run) -> None:
             config={"displayModeBar": False},
             alt="Rated and predicted positions of all tracks on the valence-arousal plane",
         )
-        level = run.about.get("interval_level", 0.9)
         how_to_read(
             "Right is pleasant, up is excited. A ring is where listeners rated a clip, the dot where the model puts "
-            f"it without having seen its ratings; the dotted ellipse spans its {level:.0%} intervals. Click a point to "
-            "hear it."
+            f"it without having seen its ratings; {data.ellipse_words(run)}. Click a point to hear it."
         )
 
 
@@ -123,15 +126,22 @@ def leaderboard() -> None:
         alt=f"{name} of every run with its interval",
     )
     for target in dict.fromkeys(shown["target"]):
-        text = indistinguishable(table, target)
-        if text:
-            st.markdown(f"- {text}")
+        verdict(table, target)
     how_to_read(
         "Each mark is one run's score on tracks it had not learned from; the bar is what the score could be with "
-        "another sample of albums, artists or pieces. Where two bars overlap, do not call one run better. Hollow "
-        "marks are simple answers that any model must beat."
+        "another sample of albums, artists or pieces. Which run is better is asked track by track, not by the bars. "
+        "Hollow marks are simple answers that any model must beat."
     )
     score_list(same, dataset)
+
+
+def verdict(table: pd.DataFrame, target: str) -> None:
+    """Whether the best run on a target is really better than the next two."""
+    rows = table[(table["target"] == target) & ~table["baseline"] & table["value"].notna()]
+    ids = rows["run_id"].head(1 + RIVALS).tolist()
+    if len(ids) > 1:
+        text = winner_sentence(data.open_run(ids[0]), ids[1:], target)
+        st.markdown(f"- {text}" if text else "")
 
 
 def score_list(found: list, dataset: str) -> None:

@@ -216,6 +216,12 @@ class Run:
         """Nearest tracks in standardised feature space: track_id, rank, neighbour, distance."""
         return self.table("neighbours")
 
+    @cached_property
+    def intervals(self) -> dict:
+        """`intervals.json`: per level, half width of each target and ellipse on the plane; empty where there is none."""
+        path = self.folder / "intervals.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
     def explanation_names(self) -> tuple[str, ...]:
         """Which attributions the run holds, e.g. ("shap",)."""
         folder = self.folder / "explanations"

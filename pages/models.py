@@ -11,6 +11,7 @@ from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.player import Clip, player
 from ui.selection import choose_run, choose_target, clicked, link
+from ui.versus import chance_sentences, versus_section
 from ui.words import BASELINES, METRICS, PROTOCOLS, in_points, number
 
 CHOSEN_AT_MOST = 40
@@ -34,6 +35,7 @@ def main() -> None:
         headline(run, target)
         scatter(run, table, target)
         failures(run, table, target)
+        versus_section(run)
         details(run, table, target)
     footer(run)
 
@@ -173,6 +175,9 @@ def details(run, table: pd.DataFrame, target: str) -> None:
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="baselines")
     st.caption("Each score with its 95 % interval, from resampling whole groups (albums, artists or pieces).")
+    for sentence in chance_sentences(run):
+        st.markdown(f"Against chance, {sentence}")
+    intervals(metrics.get("coverage", {}), target)
     parts = {name: scores for name, scores in metrics["targets"][target].items() if name != "all"}
     if parts:
         with st.expander("Scores per part of the dataset"):
@@ -195,6 +200,23 @@ def details(run, table: pd.DataFrame, target: str) -> None:
             f"**{run.about['model']}**, {run.about['seconds']:.0f} s on {run.about['machine']}."
         )
         st.json(run.about["config"], expanded=False)
+
+
+def intervals(coverage: dict, target: str) -> None:
+    """How many ratings really lie inside their intervals and ellipses, overall and per part."""
+    if target not in coverage:
+        return
+    with st.expander("Do the intervals keep their promise?"):
+        rows = [
+            {"what": name, "promised": f"{float(level):.0%}"} | {part: f"{share:.1%}" for part, share in found.items()}
+            for name, key in ((f"interval of {target}", target), ("ellipse on the plane", "joint"))
+            for level, found in coverage.get(key, {}).items()
+        ]
+        st.dataframe(pd.DataFrame(rows), hide_index=True, key="coverage")
+        how_to_read(
+            "Share of held-out tracks whose rating lies inside. Widths come from the errors in other folds, so they "
+            "hold for music like the whole dataset; a part that differs from the rest can get more or less."
+        )
 
 
 def scores_of(scores: dict) -> dict[str, str]:

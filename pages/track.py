@@ -58,18 +58,16 @@ def identity(run, table: pd.DataFrame, row: pd.Series) -> None:
     with right:
         if {"valence_predicted", "arousal_predicted"} <= set(table) and pd.notna(row["valence_predicted"]):
             st.plotly_chart(
-                plots.track_plane(row, table, data.scale(run), dark()),
+                plots.track_plane(row, table, data.scale(run), dark(), joint=data.joint_interval(run)),
                 key="place",
                 on_select=_clicked,
                 selection_mode="points",
                 config={"displayModeBar": False},
                 alt="Rated and predicted position of this clip on the valence-arousal plane",
             )
-            level = run.about.get("interval_level", 0.9)
             how_to_read(
-                "Ring: where listeners put this clip. Dot: where the model puts it without having seen its ratings. "
-                f"The ellipse spans the {level:.0%} intervals of both predictions. Faint dots are the other clips; "
-                "click one to go there."
+                "Ring: where listeners put this clip. Dot: where the model puts it without having seen its ratings; "
+                f"{data.ellipse_words(run)}. Faint dots are the other clips; click one to go there."
             )
 
 

@@ -45,3 +45,24 @@ def test_without_them_the_page_says_how_to_make_them(deam_runs, tmp_path, monkey
     assert not app.exception and not app.error
     commands = "\n".join(element.value for element in app.code)
     assert "pipelines audit --dataset" in commands and "pipelines eda --dataset" in commands
+
+
+def test_the_models_page_keeps_its_promises_and_compares_runs(deam_runs, monkeypatch, real_data):
+    monkeypatch.setenv("MER_ARTIFACTS", str(deam_runs))
+    command = [sys.executable, "-m", "pipelines", "train", "--dataset", real_data("deam"), "--run-id", "other"]
+    command += ["--features", real_data(SONG_MEANS), "--model", "elasticnet", "--resamples", "50", "--explain", "none"]
+    subprocess.run([*command, "--permutations", "0"], cwd=REPOSITORY, check=True, capture_output=True)
+    app = shown("pages/models.py", run="train", target="valence")
+    assert not app.exception and not app.error
+    tables = [element.value for element in app.dataframe]
+    better = next(t for t in tables if "better" in t)
+    assert set(better["target"]) == {"valence", "arousal"} and set(better["better"]) <= {
+        "train",
+        "other",
+        "cannot be told",
+    }
+    covered = next(t for t in tables if "promised" in t)
+    assert covered["what"].tolist() == ["interval of valence"] * 2 + ["ellipse on the plane"] * 2
+    assert all(abs(float(row["all"][:-1]) - float(row["promised"][:-1])) <= 2 for _, row in covered.iterrows())
+    overview = text_of(shown("app.py"))
+    assert "cannot be called better than" in overview or "beats" in overview

@@ -202,7 +202,7 @@ def test_run_without_explanation_names_the_command(runs):
 
 def test_leaderboard_says_what_cannot_be_told_apart(runs):
     said = text_of(shown("app.py"))
-    assert "On valence, demo-extra-trees is better than all others" in said
+    assert "Valence: **demo-extra-trees** beats demo-ridge on the same tracks." in said
 
 
 def test_history_shows_why_a_job_failed(runs):

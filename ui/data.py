@@ -86,6 +86,20 @@ def scale(run: Run) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def joint_interval(run: Run) -> dict | None:
+    """Ellipse that holds both ratings of a clip with the run's level; None for runs that know none."""
+    level = str(run.about.get("interval_level", 0.9))
+    return run.intervals.get(level, {}).get("ellipse")
+
+
+def ellipse_words(run: Run) -> str:
+    """What the dotted ellipse means, as the end of a sentence."""
+    level = run.about.get("interval_level", 0.9)
+    if joint_interval(run):
+        return f"the dotted ellipse should hold the ring for {level:.0%} of clips"
+    return f"the dotted ellipse spans the {level:.0%} intervals of both predictions"
+
+
 def clips(run: Run) -> pd.DataFrame:
     """One row a track, index track_id: what `tracks` has, `<target>_predicted`, `_lower`, `_upper`, label, quadrant."""
     return _clips(run, _key(run))

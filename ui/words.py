@@ -93,22 +93,6 @@ def _listed(words: list[str]) -> str:
     return " and ".join(words) if len(words) < 3 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
-def indistinguishable(table: pd.DataFrame, target: str) -> str:
-    """Which runs cannot be told from the best one on a target, because their intervals overlap.
-
-    table : rows of `scores_table`, best run first by mean; baselines left out
-    """
-    rows = table[(table["target"] == target) & ~table["baseline"] & table["value"].notna()]
-    if len(rows) < 2:
-        return ""
-    best = rows.iloc[0]
-    overlap = rows[(rows["low"] <= best["high"]) & (rows["high"] >= best["low"]) & (rows["label"] != best["label"])]
-    if overlap.empty:
-        return f"On {target}, {best['label']} is better than all others beyond its interval."
-    names = _listed(list(overlap["label"].head(4)))
-    return f"On {target}, {names} and {best['label']} are not distinguishable: their intervals overlap."
-
-
 LEVEL_HELP = (
     "Acoustic proxies: families of properties a listener could name, such as loudness or brightness, estimated from "
     "the sound. Descriptors: the measured curves behind them. Statistics: how a curve is boiled down to one number. "

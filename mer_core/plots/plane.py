@@ -180,12 +180,17 @@ def _add_categories(
     figure.update_layout(showlegend=True, margin_t=34)
 
 
+def _over(figure: go.Figure) -> type:
+    """Kind of scatter that lies over what the figure holds: WebGL marks are drawn over all SVG ones."""
+    return go.Scattergl if any(trace.type == "scattergl" for trace in figure.data) else go.Scatter
+
+
 def add_selected(figure: go.Figure, row: pd.DataFrame, prefix: str, dark: bool) -> None:
     """Mark one track with a large ring in the ink colour."""
     if row.empty:
         return
     figure.add_trace(
-        go.Scatter(
+        _over(figure)(
             x=row[f"valence{prefix}"],
             y=row[f"arousal{prefix}"],
             mode="markers",
@@ -197,11 +202,17 @@ def add_selected(figure: go.Figure, row: pd.DataFrame, prefix: str, dark: bool) 
 
 
 def predictions_plane(
-    table: pd.DataFrame, scale: tuple[float, float], dark: bool, selected: str | None = None, height: int = 560
+    table: pd.DataFrame,
+    scale: tuple[float, float],
+    dark: bool,
+    selected: str | None = None,
+    height: int = 560,
+    joint: Mapping | None = None,
 ) -> go.Figure:
     """Rated (ring) and predicted (dot) positions of many tracks, joined by thin lines where there are few enough.
 
     table : columns track_id, label, valence, arousal, valence_predicted, arousal_predicted
+    joint : see `add_pair`
     """
     colours = palette(dark)
     figure = blank_plane(scale, dark, height)
@@ -224,7 +235,7 @@ def predictions_plane(
     figure.add_trace(dots.update(name="predicted", hovertemplate=hover))
     row = shown[shown["track_id"] == selected]
     if not row.empty:
-        add_pair(figure, row.iloc[0], scale, dark)
+        add_pair(figure, row.iloc[0], scale, dark, joint=joint)
     figure.update_layout(showlegend=True, margin_t=34)
     return figure
 
@@ -238,15 +249,26 @@ def _joining_lines(table: pd.DataFrame, colour: str) -> go.Scatter:
     )
 
 
-def add_pair(figure: go.Figure, row: Mapping, scale: tuple[float, float], dark: bool, labels: bool = False) -> None:
+def add_pair(
+    figure: go.Figure,
+    row: Mapping,
+    scale: tuple[float, float],
+    dark: bool,
+    labels: bool = False,
+    joint: Mapping | None = None,
+) -> None:
     """One track large: ring where it was rated, dot where it is predicted, line between, ellipse of a known interval.
 
     row : valence, arousal, valence_predicted, arousal_predicted and optionally `<target>_lower`, `<target>_upper`
+    joint : covariance (2, 2) and radius of the ellipse that holds both ratings together; without it, the ellipse in
+        the box of the two intervals is drawn
     """
     colours = palette(dark)
     bounds = [row.get(f"{t}_{side}") for t in ("valence", "arousal") for side in ("lower", "upper")]
-    if all(value is not None and np.isfinite(value) for value in bounds):
-        figure.add_trace(_ellipse(row, scale, colours["ink"]))
+    if joint is not None and joint.get("radius") is not None:
+        figure.add_trace(_interval(*_joint_ellipse(row, joint), scale, colours["ink"]))
+    elif all(value is not None and np.isfinite(value) for value in bounds):
+        figure.add_trace(_interval(*_box_ellipse(row), scale, colours["ink"]))
     pair = {"x": [row["valence"], row["valence_predicted"]], "y": [row["arousal"], row["arousal_predicted"]]}
     figure.add_trace(
         go.Scatter(
@@ -255,7 +277,7 @@ def add_pair(figure: go.Figure, row: Mapping, scale: tuple[float, float], dark: 
     )
     for i, (name, fill) in enumerate((("rated", HOLLOW), ("predicted", colours["ink"]))):
         figure.add_trace(
-            go.Scatter(
+            _over(figure)(
                 x=[pair["x"][i]],
                 y=[pair["y"][i]],
                 mode="markers+text" if labels else "markers",
@@ -278,14 +300,28 @@ def _beside(pair: Mapping, i: int, scale: tuple[float, float]) -> str:
     return f"{'top' if higher else 'bottom'} {side}"
 
 
-def _ellipse(row: Mapping, scale: tuple[float, float], colour: str) -> go.Scatter:
-    """The ellipse in the box of the two intervals (its centre need not be the prediction), cut at the scale's ends."""
+def _joint_ellipse(row: Mapping, joint: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """Border of the points at Mahalanobis distance `radius` from the prediction."""
+    angle = np.linspace(0, 2 * np.pi, 73)
+    values, axes = np.linalg.eigh(np.asarray(joint["covariance"], float))
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    border = joint["radius"] * (axes * np.sqrt(np.maximum(values, 0))) @ circle
+    return row["valence_predicted"] + border[0], row["arousal_predicted"] + border[1]
+
+
+def _box_ellipse(row: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """Border of the ellipse in the box of the two intervals (its centre need not be the prediction)."""
     angle = np.linspace(0, 2 * np.pi, 73)
     centre = [(row[f"{t}_lower"] + row[f"{t}_upper"]) / 2 for t in ("valence", "arousal")]
     radius = [(row[f"{t}_upper"] - row[f"{t}_lower"]) / 2 for t in ("valence", "arousal")]
+    return centre[0] + radius[0] * np.cos(angle), centre[1] + radius[1] * np.sin(angle)
+
+
+def _interval(x: np.ndarray, y: np.ndarray, scale: tuple[float, float], colour: str) -> go.Scatter:
+    """The border of an interval, cut at the scale's ends."""
     return go.Scatter(
-        x=np.clip(centre[0] + radius[0] * np.cos(angle), *scale),
-        y=np.clip(centre[1] + radius[1] * np.sin(angle), *scale),
+        x=np.clip(x, *scale),
+        y=np.clip(y, *scale),
         mode="lines",
         fill="toself",
         fillcolor=translucent(colour, 0.08),
@@ -297,16 +333,21 @@ def _ellipse(row: Mapping, scale: tuple[float, float], colour: str) -> go.Scatte
 
 
 def track_plane(
-    row: Mapping, others: pd.DataFrame, scale: tuple[float, float], dark: bool, height: int = 420
+    row: Mapping,
+    others: pd.DataFrame,
+    scale: tuple[float, float],
+    dark: bool,
+    height: int = 420,
+    joint: Mapping | None = None,
 ) -> go.Figure:
     """One track large on a faint cloud of the other tracks' rated positions (clickable: they carry their ids).
 
-    others : columns track_id, label, valence, arousal
+    others : columns track_id, label, valence, arousal; joint : see `add_pair`
     """
     colours = palette(dark)
     figure = blank_plane(scale, dark, height, small=True)
     shown = others.dropna(subset=["valence", "arousal"])
     cloud = _marks(shown, "", size=5, opacity=0.35, color=colours["line"])
     figure.add_trace(cloud.update(hovertemplate="%{text}<extra></extra>", showlegend=False))
-    add_pair(figure, row, scale, dark, labels=True)
+    add_pair(figure, row, scale, dark, labels=True, joint=joint)
     return figure
