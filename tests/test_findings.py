@@ -65,4 +65,5 @@ def test_the_models_page_keeps_its_promises_and_compares_runs(deam_runs, monkeyp
     assert covered["what"].tolist() == ["interval of valence"] * 2 + ["ellipse on the plane"] * 2
     assert all(abs(float(row["all"][:-1]) - float(row["promised"][:-1])) <= 2 for _, row in covered.iterrows())
     overview = text_of(shown("app.py"))
+    assert "the dotted ellipse should hold the ring for 90% of clips" in overview
     assert "cannot be called better than" in overview or "beats" in overview

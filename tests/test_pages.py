@@ -268,6 +268,17 @@ def test_interval_ellipse_touches_its_bounds_and_stays_on_the_scale():
     assert (min(ellipse.y), max(ellipse.y)) == (pytest.approx(4.0, abs=0.01), pytest.approx(7.0, abs=0.01))
 
 
+def test_joint_ellipse_is_the_set_at_its_mahalanobis_distance():
+    row = {"valence": 5.0, "arousal": 5.0, "valence_predicted": 4.5, "arousal_predicted": 5.5}
+    joint = {"covariance": [[1.0, 0.4], [0.4, 0.5]], "radius": 1.5}
+    empty = pd.DataFrame({"track_id": [], "label": [], "valence": [], "arousal": []})
+    figure = plots.track_plane(row, empty, (1, 9), False, joint=joint)
+    border = next(t for t in figure.data if t.name == "interval")
+    away = np.column_stack([np.array(border.x) - 4.5, np.array(border.y) - 5.5])
+    distance = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(joint["covariance"]), away))
+    assert distance == pytest.approx(1.5)
+
+
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [

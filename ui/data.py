@@ -89,7 +89,7 @@ def scale(run: Run) -> tuple[float, float]:
 def joint_interval(run: Run) -> dict | None:
     """Ellipse that holds both ratings of a clip with the run's level; None for runs that know none."""
     level = str(run.about.get("interval_level", 0.9))
-    return run.intervals.get(level, {}).get("ellipse")
+    return run.intervals.get("levels", {}).get(level, {}).get("ellipse")
 
 
 def ellipse_words(run: Run) -> str:
