@@ -91,7 +91,7 @@ def say_unknown(what: str, key: str, options: Sequence[str]) -> None:
     asked = unknown(key)
     if asked is None:
         return
-    st.warning(f"There is no {what} “{asked}” here. Choose another one, or take one that is spelled alike:")
+    st.warning(f"There is no {what} “{asked}” here. Choose another one, or take one of the nearest:")
     with st.container(horizontal=True):
         for option in nearest(asked, options):
             st.button(option, key=f"near-{key}-{option}", on_click=_take, args=(key, option))
