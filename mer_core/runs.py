@@ -218,7 +218,7 @@ class Run:
 
     @cached_property
     def intervals(self) -> dict:
-        """`intervals.json`: per level, half width of each target and ellipse on the plane; empty where there is none."""
+        """`intervals.json`: per level, half widths and the ellipse on the plane; empty where there is none."""
         path = self.folder / "intervals.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
