@@ -13,7 +13,7 @@ from itertools import combinations
 
 from mer_core.errors import UserError
 from pipelines import option
-from pipelines.train import MODELS, PROTOCOLS
+from pipelines.train import MODELS, PROTOCOLS, check_resamples
 
 
 @dataclass(frozen=True)
@@ -122,27 +122,18 @@ def load_versions(config: Config) -> list:
 
 def rows_of(config: Config, protocol: str, datasets: list, table) -> list[dict]:
     """Scores of the model under one protocol: a row per label version, target and part."""
+    from mer_core.evaluate.experiment import Plan, align, check_targets, fit_folds
     from mer_core.evaluate.scoring import ceilings, score_parts
-    from pipelines import train
 
+    plan = Plan(config.features, config.model, protocol, config.targets, config.seed, config.workers or None)
     rows, split = [], None
     for dataset in datasets:
-        trial = train.Config(
-            dataset=config.dataset,
-            features=config.features,
-            model=config.model,
-            protocol=protocol,
-            targets=config.targets,
-            explain="none",
-            seed=config.seed,
-            resamples=config.resamples,
-            workers=config.workers,
-        )
-        train.check(trial, dataset)
-        data = train.align(trial, dataset, table, split)
+        check_targets(config.targets, dataset)
+        check_resamples(config.resamples)
+        data = align(plan, dataset, table, split)
         # Label versions are compared under one split, which is balanced by the first version's ratings.
         split = data.split if data.chunks is None else data.chunks.split
-        result = train.fit_folds(trial, data, False, lambda fraction, message: None)
+        result = fit_folds(plan, data, False, lambda fraction, message: None)
         true, parts = data.ratings.loc[result.tested], data.parts.loc[result.tested]
         groups = data.groups.loc[result.tested]
         scores = score_parts(true, result.predicted, groups, parts, config.resamples, config.seed)

@@ -37,7 +37,9 @@ def execute(config: Config, job, run_id: str) -> str:
     import numpy as np
 
     from mer_core.datasets import load
+    from mer_core.evaluate.experiment import align, explanation_of, fit_folds
     from mer_core.explain.attribution import write_explanation
+    from mer_core.features import build_features
     from mer_core.runs import read_run
     from pipelines import train
 
@@ -49,17 +51,15 @@ def execute(config: Config, job, run_id: str) -> str:
         key: tuple(value) if isinstance(value, list) else value for key, value in finished.about["config"].items()
     }
     trained = replace(train.Config(**recorded), workers=config.workers)
-    data = train.prepare(
-        trained,
-        load(trained.dataset, trained.layout, trained.labels),
-        lambda fraction, message: job.progress(0.4 * fraction, message),
-    )
-    result = train.fit_folds(trained, data, True, lambda fraction, message: job.progress(0.4 + 0.5 * fraction, message))
-    table = finished.predictions.pivot(index="track_id", columns="target", values="predicted")
-    same_tracks = set(table.index) == set(result.tested)
+    plan, dataset = train.plan_of(trained), load(trained.dataset, trained.layout, trained.labels)
+    table = build_features(plan.features, dataset, plan.workers, lambda done, said: job.progress(0.4 * done, said))
+    data = align(plan, dataset, table)
+    result = fit_folds(plan, data, True, lambda done, said: job.progress(0.4 + 0.5 * done, said))
+    scored = finished.predictions.pivot(index="track_id", columns="target", values="predicted")
+    same_tracks = set(scored.index) == set(result.tested)
     if (
         not same_tracks
-        or np.abs(table.loc[result.tested, list(data.ratings)].to_numpy() - result.predicted).max() > SAME
+        or np.abs(scored.loc[result.tested, list(data.ratings)].to_numpy() - result.predicted).max() > SAME
     ):
         raise UserError(
             f"the models of run {finished.run_id!r} cannot be repeated: its data or the libraries have changed since; "
@@ -69,7 +69,7 @@ def execute(config: Config, job, run_id: str) -> str:
     final = finished.folder / "explanations" / config.method
     temporary = final.with_name(f".{config.method}")
     shutil.rmtree(temporary, ignore_errors=True)
-    write_explanation(temporary, train.explanation_of(trained, data, result, tuple(finished.about["dataset"]["scale"])))
+    write_explanation(temporary, explanation_of(data, result, dataset.scale))
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
     job.opens_on(finished.run_id)

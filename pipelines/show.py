@@ -46,7 +46,8 @@ def print_scores(metrics: dict) -> None:
                 words = [f"{metric} {cell(row[metric])}" for metric in METRICS]
                 print(f"{name:19} {target:9} {part:6} n {row['n']:<5} " + "  ".join(words))
     for target, row in metrics.get("ceiling", {}).items():
-        print(f"human ceiling       {target:9} r2 {row['r2']:.3f}; the model reaches {row['share']:.0%} of it")
+        share = "" if row["share"] is None else f"; the model reaches {row['share']:.0%} of it"
+        print(f"human ceiling       {target:9} r2 {row['r2']:.3f}{share}")
 
 
 def cell(interval: list) -> str:

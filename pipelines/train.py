@@ -65,19 +65,66 @@ def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 
 
 def run(config: Config, dataset, writer) -> None:
     """Extract features, cross-validate, score, explain, fit the final model, write everything."""
+    from mer_core.evaluate.experiment import align, explanation_of, fit_folds
+    from mer_core.features import build_features
     from mer_core.models.regressors import FAMILIES
-    from mer_core.runs import describe_dataset
 
     if config.explain == "shap" and FAMILIES[config.model].explainer is None:
         raise UserError(
             f"--model {config.model} has no exact SHAP explainer; add --explain none, or choose another model"
         )
-    data = prepare(config, dataset, stage(writer, 0.0, 0.45))
+    check(config, dataset)
+    plan = plan_of(config)
+    table = build_features(config.features, dataset, plan.workers, stage(writer, 0.0, 0.45))
+    data = align(plan, dataset, table)
     writer.log(f"{len(data.features)} tracks x {data.features.shape[1]} columns, {data.groups.nunique()} groups")
     for note in [*data.notes, *(leak["sentence"] for leak in data.leaks)]:
         writer.log(note)
     explain = config.explain == "shap" and data.chunks is None
-    result = fit_folds(config, data, explain, stage(writer, 0.45, 0.8))
+    result = fit_folds(plan, data, explain, stage(writer, 0.45, 0.8))
+    describe(config, dataset, data, result, writer)
+    write_scores(config, dataset, data, result, writer)
+    if explain:
+        writer.progress(0.92, "writing SHAP values")
+        writer.write_explanation("shap", explanation_of(data, result, dataset.scale))
+    writer.progress(0.94, f"fitting {config.model} on all tracks")
+    write_model(plan, data, result, writer)
+
+
+def plan_of(config: Config):
+    """The options that an experiment depends on."""
+    from mer_core.evaluate.experiment import Plan
+
+    return Plan(config.features, config.model, config.protocol, config.targets, config.seed, config.workers or None)
+
+
+def stage(writer, low: float, high: float) -> Callable[[float, str], None]:
+    """Progress of one stage as part of the run's."""
+    return lambda fraction, message: writer.progress(low + fraction * (high - low), message)
+
+
+def check(config: Config, dataset) -> None:
+    """Raise UserError for options that cannot be, before the long work begins."""
+    from mer_core.evaluate.experiment import check_targets
+
+    check_targets(config.targets, dataset)
+    check_resamples(config.resamples)
+    if config.permutations < 0:
+        raise UserError(f"--permutations {config.permutations} is negative; give 0 for none, or a number such as 200")
+    if config.permutations and config.protocol == "leaky-chunks":
+        raise UserError("--permutations tests no scores that leak; choose another protocol than leaky-chunks")
+
+
+def check_resamples(resamples: int) -> None:
+    """Raise UserError unless there is anything to resample."""
+    if resamples < 1:
+        raise UserError(f"--resamples {resamples} is too small; give at least 1, such as 1000")
+
+
+def describe(config: Config, dataset, data, result, writer) -> None:
+    """Say in `run.json` what the run was made from."""
+    from mer_core.runs import describe_dataset
+
     writer.about(
         dataset=describe_dataset(dataset),
         features={
@@ -99,170 +146,11 @@ def run(config: Config, dataset, writer) -> None:
         weights=None,
         interval_level=INTERVAL_LEVEL,
     )
-    write_scores(config, dataset, data, result, writer)
-    if explain:
-        writer.progress(0.92, "writing SHAP values")
-        writer.write_explanation("shap", explanation_of(config, data, result, dataset.scale))
-    writer.progress(0.94, f"fitting {config.model} on all tracks")
-    write_model(config, data, result, writer)
 
 
-def stage(writer, low: float, high: float) -> Callable[[float, str], None]:
-    """Progress of one stage as part of the run's."""
-    return lambda fraction, message: writer.progress(low + fraction * (high - low), message)
-
-
-@dataclass(frozen=True)
-class Data:
-    """Features and ratings of the tracks that have both, aligned; `left_out` says which have not, and why.
-
-    leaks : what of the training parts is tested, counted; notes : what else was done otherwise than asked
-    chunks : under a protocol that cuts tracks, their chunks; `split` then has each track where its first chunk is
-    """
-
-    table: object
-    features: object
-    ratings: object
-    groups: object
-    parts: object
-    split: object
-    left_out: list
-    leaks: list
-    notes: tuple[str, ...]
-    chunks: object = None
-
-
-def prepare(config: Config, dataset, progress) -> Data:
-    """Features, ratings and split of the tracks that have both features and all the targets."""
-    from mer_core.features import build_features
-
-    check(config, dataset)
-    return align(config, dataset, build_features(config.features, dataset, config.workers or None, progress))
-
-
-def check(config: Config, dataset) -> None:
-    """Raise UserError for options that cannot be, before the long work begins."""
-    unknown = [target for target in config.targets if target not in dataset.targets]
-    if unknown:
-        raise UserError(
-            f"--targets {', '.join(unknown)}: not rated in {dataset.name}; choose from {', '.join(dataset.targets)}"
-        )
-    if not config.targets:
-        raise UserError("--targets is empty; name at least one rating, such as valence,arousal")
-    if config.resamples < 1:
-        raise UserError(f"--resamples {config.resamples} is too small; give at least 1, such as 1000")
-    if config.permutations < 0:
-        raise UserError(f"--permutations {config.permutations} is negative; give 0 for none, or a number such as 200")
-    if config.permutations and config.protocol == "leaky-chunks":
-        raise UserError("--permutations tests no scores that leak; choose another protocol than leaky-chunks")
-
-
-def align(config: Config, dataset, table, split=None) -> Data:
-    """Join a feature table with the ratings, and make the protocol's split of their tracks, or use the one given."""
-    from mer_core.evaluate.protocols import PROTOCOLS, count_leaks, make_chunks, make_split
-    from mer_core.evaluate.splits import check_disjoint
-
-    targets, notes = varying_targets(config, dataset)
-    ratings = dataset.ratings[targets]
-    unrated = ratings.index[ratings.isna().any(axis=1)]
-    left_out = [*table.failures, *((track, f"no rating of {' and '.join(targets)}") for track in unrated)]
-    shared = table.values.index.intersection(ratings.index.difference(unrated, sort=False), sort=False)
-    if len(shared) < 10:
-        reason = left_out[0][1] if left_out else "no feature row has a rated track's id"
-        raise UserError(
-            f"only {len(shared)} of {len(ratings)} tracks of {dataset.name} have both features and ratings; "
-            f"at least 10 are needed; first reason: {reason}"
-        )
-    protocol, chunks, pieces = PROTOCOLS[config.protocol], None, None
-    if protocol.unit == "chunk":
-        pieces, short = chunk_table(config, dataset, shared)
-        left_out += short
-        shared = shared.intersection(pieces.index.str.rsplit("#", n=1).str[0], sort=False)
-    split = split or make_split(config.protocol, dataset, shared, config.seed)
-    leaks = count_leaks(config.protocol, split, dataset)
-    if pieces is not None:
-        chunks = make_chunks(pieces, split, shared)
-        split = chunks.by_track
-    kept = shared[shared.isin(split.assignment.index)]
-    left_out += [(track, f"in no part of the split {config.protocol}") for track in shared.difference(kept, sort=False)]
-    tracks = dataset.tracks.loc[kept]
-    if not protocol.leaks:
-        check_disjoint(split, tracks["group"])
-    if len(split.parts) < 5 and "test" not in split.parts:
-        notes += (f"Only {len(split.parts)} folds, since {dataset.name} has no more groups.",)
-    return Data(
-        table,
-        table.values.loc[kept],
-        ratings.loc[kept],
-        tracks["group"],
-        tracks["part"],
-        split,
-        left_out,
-        leaks,
-        notes,
-        chunks,
-    )
-
-
-def varying_targets(config: Config, dataset) -> tuple[list[str], tuple[str, ...]]:
-    """Targets that can be learned, and a sentence on each that is the same for every track."""
-    constant = [target for target in config.targets if dataset.ratings[target].nunique() < 2]
-    varying = [target for target in config.targets if target not in constant]
-    if not varying:
-        raise UserError(
-            f"{' and '.join(constant)} of {dataset.name} are the same for every track: there is nothing to learn; "
-            "check the ratings, or name other --targets"
-        )
-    said = (f"{target} is the same for every rated track, so it was left out." for target in constant)
-    return varying, tuple(said)
-
-
-def chunk_table(config: Config, dataset, tracks):
-    """Features of the chunks of these tracks, and (track, reason) for those too short to be cut."""
-    from mer_core.evaluate.protocols import chunk_features
-
-    pieces, short = chunk_features(config.features, dataset, config.workers or None)
-    pieces = pieces[pieces.index.str.rsplit("#", n=1).str[0].isin(tracks)]
-    return pieces.dropna(axis=1, how="all"), [(track, why) for track, why in short if track in tracks]
-
-
-def fit_folds(config: Config, data: Data, explain: bool, progress, columns=None):
-    """Train and test under the protocol's split, on all columns or on those named; predictions are of tracks."""
-    from mer_core.evaluate.cross_validation import cross_validate, per_track
-    from mer_core.evaluate.protocols import PROTOCOLS
-
-    options = {"tune": PROTOCOLS[config.protocol].tuned, "workers": config.workers or None}
-    rounds = "training part" if "test" in data.split.parts else f"{len(data.split.parts)} folds"
-    doing = f"training{' and explaining' if explain else ''} {config.model} on {rounds}"
-    options["progress"] = lambda fraction, _: progress(fraction, doing)
-    if data.chunks is None:
-        features = data.features if columns is None else data.features[columns]
-        return cross_validate(
-            features, data.ratings, data.groups, data.split, config.model, config.seed, explain=explain, **options
-        )
-    if explain:
-        raise UserError(f"--protocol {config.protocol} only shows what a leak is worth; explain a run of another one")
-    chunks = data.chunks
-    features = chunks.features if columns is None else chunks.features[chunks.features.columns.intersection(columns)]
-    ratings, groups = chunks.spread(data.ratings), chunks.spread(data.groups)
-    result = cross_validate(features, ratings, groups, chunks.split, config.model, config.seed, **options)
-    return per_track(result, chunks.owners)
-
-
-def baselines_of(config: Config, data: Data, progress) -> dict:
-    """Out-of-fold predictions of the constant, and of the same model on one statistic of each descriptor."""
-    from mer_core.evaluate.cross_validation import constant_predictions
-
-    predictions = {"constant": constant_predictions(data.ratings, data.split).to_numpy()}
-    for statistic in ("mean", "q25"):
-        columns = data.table.columns.index[data.table.columns["statistic"] == statistic]
-        if 0 < len(columns) < data.features.shape[1]:
-            predictions[f"{statistic}-only"] = fit_folds(config, data, False, progress, columns).predicted
-    return predictions
-
-
-def write_scores(config: Config, dataset, data: Data, result, writer) -> None:
+def write_scores(config: Config, dataset, data, result, writer) -> None:
     """Write `metrics.json`, `predictions.parquet`, `tracks.parquet` and `neighbours.parquet`."""
+    from mer_core.evaluate import experiment
     from mer_core.evaluate.cross_validation import permutation_scores
     from mer_core.evaluate.intervals import coverage, interval_summary
     from mer_core.evaluate.protocols import PROTOCOLS
@@ -274,20 +162,20 @@ def write_scores(config: Config, dataset, data: Data, result, writer) -> None:
     def scored(predicted) -> dict:
         return score_parts(true, predicted, data.groups.loc[result.tested], parts, config.resamples, config.seed)
 
-    predictions = baselines_of(config, data, stage(writer, 0.8, 0.86))
+    predictions = experiment.baselines_of(plan_of(config), data, stage(writer, 0.8, 0.86))
     writer.progress(0.88, f"scoring with {config.resamples} resamples over groups")
-    scores = scored(result.predicted)
+    scores, errors = scored(result.predicted), experiment.errors_of(data, result)
     metrics = {
         "schema": 1,
         "protocol": config.protocol,
         "targets": scores,
         "baselines": {name: scored(predicted) for name, predicted in predictions.items()},
         "ceiling": ceilings(true, parts, dataset, scores),
-        "coverage": coverage(errors_of(data, result), result.fold, parts, validation_errors(data, result)),
+        "coverage": coverage(errors, result.fold, parts, experiment.validation_errors(data, result)),
         "leaks": data.leaks,
     }
     if result.chunks is not None:
-        metrics["chunks"] = {"targets": chunk_scores(config, data, result.chunks)}
+        metrics["chunks"] = {"targets": experiment.chunk_scores(data, result.chunks, config.resamples, config.seed)}
     if config.permutations:
         metrics["permutation"] = permutation_scores(
             data.features,
@@ -302,82 +190,22 @@ def write_scores(config: Config, dataset, data: Data, result, writer) -> None:
             progress=stage(writer, 0.89, 0.92),
         )
     writer.write_json("metrics.json", metrics)
-    writer.write_json("intervals.json", {"schema": 1, "levels": interval_summary(unseen_errors(data, result))})
+    writer.write_json(
+        "intervals.json", {"schema": 1, "levels": interval_summary(experiment.unseen_errors(data, result))}
+    )
     rows = prediction_rows(true, result.predicted, parts, result.fold, INTERVAL_LEVEL, result.validation)
     writer.write_table("predictions", rows)
-    writer.write_table("tracks", track_table(dataset, data))
+    writer.write_table("tracks", experiment.track_table(dataset, data))
     writer.write_table("neighbours", nearest_tracks(data.features))
 
 
-def errors_of(data: Data, result):
-    """Errors (true - predicted) of the tested tracks, columns targets."""
-    return data.ratings.loc[result.tested] - result.predicted
-
-
-def validation_errors(data: Data, result):
-    """Errors on the validation part of a hold-out, columns targets; None for folds."""
-    import pandas as pd
-
-    return None if result.validation is None else pd.DataFrame(result.validation, columns=data.ratings.columns)
-
-
-def unseen_errors(data: Data, result):
-    """Errors on all tracks that their model had not seen."""
-    import pandas as pd
-
-    return pd.concat([errors_of(data, result), validation_errors(data, result)], ignore_index=True)
-
-
-def chunk_scores(config: Config, data: Data, chunks) -> dict:
-    """Scores of the chunks' own predictions."""
-    from mer_core.evaluate.scoring import score_parts
-
-    true, groups, parts = map(data.chunks.spread, (data.ratings, data.groups, data.parts))
-    return score_parts(true, chunks.predicted, groups, parts, config.resamples, config.seed)
-
-
-def track_table(dataset, data: Data):
-    """One row per track that was used: path, part, group, fold, ratings, spread, metadata."""
-    import pandas as pd
-
-    index = data.features.index
-    tracks, spread = dataset.tracks.loc[index], dataset.spread.loc[index].add_suffix("_std")
-    head = tracks[["path", "part", "group"]].assign(fold=data.split.assignment.loc[index])
-    taken = {*head, *dataset.targets, *spread}
-    metadata = tracks[[name for name in tracks if name not in taken]]
-    return pd.concat([head, dataset.ratings.loc[index], spread, metadata], axis=1).rename_axis("track_id").reset_index()
-
-
-def explanation_of(config: Config, data: Data, result, scale: tuple[float, float]):
-    """SHAP values of all out-of-fold predictions, in our own format."""
-    from mer_core.explain.attribution import FeatureExplanation
-
-    return FeatureExplanation(
-        method="shap",
-        tracks=tuple(result.tested),
-        columns=data.table.columns.loc[data.features.columns],
-        targets=tuple(data.ratings),
-        base=result.base,
-        values=result.values,
-        features=data.features.loc[result.tested].to_numpy(),
-        predicted=result.predicted,
-        scale=scale,
-    )
-
-
-def write_model(config: Config, data: Data, result, writer) -> None:
+def write_model(plan, data, result, writer) -> None:
     """Fit on all tracks and save the model, its columns, the half width of its intervals and its ellipses."""
-    from mer_core.evaluate.cross_validation import choose_parameters
+    from mer_core.evaluate.experiment import final_model, unseen_errors
     from mer_core.evaluate.intervals import interval_summary
-    from mer_core.evaluate.protocols import PROTOCOLS
-    from mer_core.models.regressors import make_regressor
     from mer_core.models.store import save_model
 
-    parameters = {}
-    if PROTOCOLS[config.protocol].tuned:
-        parameters = choose_parameters(data.features, data.ratings, data.groups, config.model, config.seed)
-    model = make_regressor(config.model, config.seed, **parameters)
-    model.fit(data.features.to_numpy(), data.ratings.to_numpy())
+    model, parameters = final_model(plan, data)
     (writer.folder / "model").mkdir()
     save_model(writer.folder / "model" / "model.skops", model)
     levels = interval_summary(unseen_errors(data, result))
