@@ -42,6 +42,7 @@ PACKAGES = (
     "torch",
     "transformers",
 )
+ABANDONED_S = 24 * 3600
 _PARTIAL = ".partial-"
 
 
@@ -93,6 +94,13 @@ def describe_dataset(dataset: Dataset) -> dict:
     }
 
 
+def _sweep() -> None:
+    """Remove what runs that were killed have left behind: unfinished folders that nothing has touched for a day."""
+    for folder in runs_root().glob(f"{_PARTIAL}*"):
+        if time.time() - folder.stat().st_mtime > ABANDONED_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class RunWriter:
     """A run folder in the making: written under a temporary name, it appears when all is there."""
 
@@ -109,6 +117,7 @@ class RunWriter:
         if self.final.exists():
             raise UserError(f"run {self.run_id!r} exists already; give another --run-id or delete {self.final}")
         shutil.rmtree(self.folder, ignore_errors=True)
+        _sweep()
         self.folder.mkdir(parents=True)
         return self
 

@@ -7,6 +7,7 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import signal
 import sys
@@ -17,6 +18,13 @@ import pipelines
 from mer_core.compute import one_thread
 from mer_core.errors import UserError
 
+CANNOT_WRITE = {
+    errno.ENOSPC: "free some space and start again: what was finished is in the cache",
+    errno.EACCES: "choose another folder with MER_ARTIFACTS, or change its permissions",
+    errno.EROFS: "choose a folder that can be written with MER_ARTIFACTS",
+    errno.ENOTDIR: "choose a folder with MER_ARTIFACTS",
+    errno.EEXIST: "choose a folder with MER_ARTIFACTS",
+}
 DESCRIPTION = "Predict the emotion people hear in music, explain each prediction, and measure both."
 
 
@@ -44,6 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        what = error.filename or "the artifacts folder"
+        print(f"error: {what}: {error.strerror}; {CANNOT_WRITE[error.errno]}", file=sys.stderr)
+        return 2
 
 
 def overview() -> str:

@@ -234,6 +234,13 @@ def test_mistakes_get_one_line_and_exit_code_2(tmp_path, folder, arguments, expe
     assert not list((tmp_path / "artifacts").glob("runs/*"))
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, folder):
+    (tmp_path / "file").write_text("not a folder")
+    done = call("train", "--dataset", folder, artifacts=tmp_path / "file")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "MER_ARTIFACTS" in done.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent differently on Windows")
 def test_ctrl_c_leaves_no_half_written_run(tmp_path, folder):
     arguments = [sys.executable, "-m", "pipelines", "train", "--dataset", str(folder), "--run-id", "stopped"]

@@ -61,6 +61,16 @@ def test_a_run_that_ends_early_leaves_no_folder(artifacts, error, state):
     assert ("Traceback" in jobs.job_log("two")) == isinstance(error, ValueError)
 
 
+def test_what_a_killed_run_left_behind_is_removed_after_a_day(artifacts):
+    for name, age_s in (("killed", runs.ABANDONED_S + 60), ("alive", 60)):
+        folder = runs.runs_root() / f".partial-{name}"
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - age_s,) * 2)
+    write_run()
+    assert sorted(path.name for path in runs.runs_root().iterdir()) == [".partial-alive", "one"]
+    assert [summary.run_id for summary in runs.list_runs()] == ["one"]
+
+
 def test_the_same_run_is_not_written_twice(artifacts):
     write_run()
     with pytest.raises(UserError, match="'one' exists already"):

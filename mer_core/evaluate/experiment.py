@@ -88,10 +88,10 @@ def align(plan: Plan, dataset: Dataset, table: FeatureTable, split: Split | None
     left_out = [*table.failures, *((track, f"no rating of {' and '.join(targets)}") for track in unrated)]
     shared = table.values.index.intersection(ratings.index.difference(unrated, sort=False), sort=False)
     if len(shared) < FEWEST_TRACKS:
-        reason = left_out[0][1] if left_out else "no feature row has a rated track's id"
+        reason = f"; first reason: {left_out[0][1]}" if left_out else ""
         raise UserError(
             f"only {len(shared)} of {len(ratings)} tracks of {dataset.name} have both features and ratings; "
-            f"at least {FEWEST_TRACKS} are needed; first reason: {reason}"
+            f"at least {FEWEST_TRACKS} are needed{reason}"
         )
     protocol, chunks, pieces = PROTOCOLS[plan.protocol], None, None
     if protocol.unit == "chunk":
