@@ -61,7 +61,7 @@ def compare_protocols(config: Config, writer) -> None:
     import pandas as pd
 
     from mer_core.evaluate.protocols import PROTOCOLS as REGISTRY
-    from mer_core.features import build_features
+    from mer_core.models.representations import build_representation
     from mer_core.runs import describe_dataset
 
     unknown = [name for name in config.protocols if name not in REGISTRY]
@@ -72,7 +72,7 @@ def compare_protocols(config: Config, writer) -> None:
     writer.progress(0.0, f"loading {config.dataset}")
     datasets = load_versions(config)
     first = datasets[0]
-    table = build_features(
+    table = build_representation(
         config.features, first, config.workers or None, lambda done, said: writer.progress(0.4 * done, said)
     )
     rows, refused = [], {}

@@ -93,11 +93,11 @@ def find_features(config: Config, dataset, progress) -> tuple:
     """The feature table, or None with the reason where there is none to be had."""
     if config.features == "none":
         return None, ["no features were asked for"]
-    from mer_core.features import build_features
     from mer_core.features.table import BUILDERS
+    from mer_core.models.representations import build_representation
 
     try:
-        table = build_features(config.features, dataset, workers=config.workers or None, progress=progress)
+        table = build_representation(config.features, dataset, workers=config.workers or None, progress=progress)
     except UserError as error:
         if config.features not in BUILDERS:
             raise

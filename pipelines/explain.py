@@ -39,7 +39,7 @@ def execute(config: Config, job, run_id: str) -> str:
     from mer_core.datasets import load
     from mer_core.evaluate.experiment import align, explanation_of, fit_folds
     from mer_core.explain.attribution import write_explanation
-    from mer_core.features import build_features
+    from mer_core.models.representations import build_representation
     from mer_core.runs import read_run
     from pipelines import train
 
@@ -52,7 +52,9 @@ def execute(config: Config, job, run_id: str) -> str:
     }
     trained = replace(train.Config(**recorded), workers=config.workers)
     plan, dataset = train.plan_of(trained), load(trained.dataset, trained.layout, trained.labels)
-    table = build_features(plan.features, dataset, plan.workers, lambda done, said: job.progress(0.4 * done, said))
+    table = build_representation(
+        plan.features, dataset, plan.workers, lambda done, said: job.progress(0.4 * done, said)
+    )
     data = align(plan, dataset, table)
     result = fit_folds(plan, data, True, lambda done, said: job.progress(0.4 + 0.5 * done, said))
     scored = finished.predictions.pivot(index="track_id", columns="target", values="predicted")

@@ -37,10 +37,10 @@ def execute(config: Config, job, run_id: str) -> str:
 
 def run(config: Config, dataset, writer) -> None:
     """Extract, sum up, write `features.parquet` and `columns.parquet`, and say which tracks were left out and why."""
-    from mer_core.features import build_features
+    from mer_core.models.representations import build_representation
     from mer_core.runs import describe_dataset
 
-    table = build_features(config.features, dataset, workers=config.workers or None, progress=writer.progress)
+    table = build_representation(config.features, dataset, workers=config.workers or None, progress=writer.progress)
     writer.write_table("features", table.values.rename_axis("track_id").reset_index())
     writer.write_table("columns", table.columns.rename_axis("column").reset_index())
     about = {

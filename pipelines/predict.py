@@ -51,7 +51,7 @@ def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[li
 
     Intervals are cut at the ends of the rating scale.
     """
-    from mer_core.features import features_of_files
+    from mer_core.models.representations import representation_of_files
     from mer_core.models.store import load_model
 
     source = run.about["features"]["source"]
@@ -62,7 +62,7 @@ def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[li
             file=sys.stderr,
         )
     once = list(dict.fromkeys(files))
-    features, failures = features_of_files(run.about["features"]["name"], facts["columns"], once, workers)
+    features, failures = representation_of_files(run.about["features"]["name"], facts["columns"], once, workers)
     errors = {str(path): reason for path, reason in failures}
     model = load_model(run.folder / "model" / "model.skops")
     low, high = run.about["dataset"]["scale"]

@@ -66,8 +66,8 @@ def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 
 def run(config: Config, dataset, writer) -> None:
     """Extract features, cross-validate, score, explain, fit the final model, write everything."""
     from mer_core.evaluate.experiment import align, explanation_of, fit_folds
-    from mer_core.features import build_features
     from mer_core.models.regressors import FAMILIES
+    from mer_core.models.representations import build_representation
 
     if config.explain == "shap" and FAMILIES[config.model].explainer is None:
         raise UserError(
@@ -75,7 +75,7 @@ def run(config: Config, dataset, writer) -> None:
         )
     check(config, dataset)
     plan = plan_of(config)
-    table = build_features(config.features, dataset, plan.workers, stage(writer, 0.0, 0.45))
+    table = build_representation(config.features, dataset, plan.workers, stage(writer, 0.0, 0.45))
     data = align(plan, dataset, table)
     writer.log(f"{len(data.features)} tracks x {data.features.shape[1]} columns, {data.groups.nunique()} groups")
     for note in [*data.notes, *(leak["sentence"] for leak in data.leaks)]:
@@ -143,7 +143,7 @@ def describe(config: Config, dataset, data, result, writer) -> None:
         split_digest=(data.split if data.chunks is None else data.chunks.split).digest(),
         split_sizes=data.split.assignment.value_counts().sort_index().to_dict(),
         seed=config.seed,
-        weights=None,
+        weights=list(data.table.weights) or None,
         interval_level=INTERVAL_LEVEL,
     )
 

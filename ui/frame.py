@@ -57,14 +57,14 @@ def show_badges(place: st.delta_generator.DeltaGenerator, about: dict) -> None:
 
 def badges(about: dict) -> list[tuple[str, str, str, str]]:
     """(text, icon, colour, explanation) of what limits a run's claims."""
-    data, weights, found = about["dataset"], about.get("weights"), []
+    data, weights, found = about["dataset"], about.get("weights") or [], []
     if data["synthetic"]:
         text = (
             "The music was composed by this program and the ratings follow a formula plus noise: right for checking "
             "explanations, not evidence about listeners."
         )
         found.append(("synthetic data", ":material/science:", "violet", text))
-    if weights == "random" or (isinstance(weights, dict) and weights.get("source") == "random"):
+    if any(each["source"] == "random" for each in weights):
         found.append(
             (
                 "random weights",
@@ -73,7 +73,7 @@ def badges(about: dict) -> list[tuple[str, str, str, str]]:
                 "No pretrained weights were loaded: its numbers mean nothing yet.",
             )
         )
-    if isinstance(weights, dict) and weights.get("saw_dataset"):
+    if any(each.get("saw_dataset") for each in weights):
         found.append(
             (
                 "saw this dataset",

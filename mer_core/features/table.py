@@ -34,6 +34,7 @@ class FeatureTable:
     source : "recomputed" or "published" LLDs, or "table <file name>"
     failures : (track_id, reason) for every track of the dataset without a row
     notes : what the user should know of besides, one sentence each
+    weights : of each pretrained network that made columns: name, source, sha256, licence
     """
 
     values: pd.DataFrame
@@ -41,6 +42,7 @@ class FeatureTable:
     source: str
     failures: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    weights: tuple[dict, ...] = ()
 
 
 def build_features(
