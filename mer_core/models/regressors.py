@@ -2,10 +2,10 @@
 
 Conventions
 -----------
-A model is a scikit-learn pipeline: median imputation, for linear and kernel families a normal-score scaling of each
-column, regressor. It is fitted on features (n, p) and ratings (n, t) on the rating scale, and predicts (n, t); forests
-of one target predict (n,). Every step is fitted on what it is given and nothing else, so fitting inside a fold cannot
-leak. The same seed gives the same model.
+A model is a scikit-learn pipeline: median imputation, where asked for a reduction of the columns, for linear and kernel
+families a normal-score scaling of each column, regressor. It is fitted on features (n, p) and ratings (n, t) on the
+rating scale, and predicts (n, t); forests of one target predict (n,). Every step is fitted on what it is given and
+nothing else, so fitting inside a fold cannot leak. The same seed gives the same model.
 
 Parameters were chosen inside the training part of one fold of two data sets (DEAM's 1802 songs x 167 columns, 239
 film-music excerpts x 2080 columns).
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     ExtraTreesRegressor,
@@ -35,6 +36,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTra
 from sklearn.svm import SVR
 
 from mer_core.errors import UserError
+from mer_core.models.reductions import make_reduction
 
 # Normal scores are cut here: a value beyond all training values is as extreme as the most extreme of them, no more.
 EXTREME = 2.5
@@ -62,7 +64,15 @@ class Family:
     grid: tuple[dict, ...]
 
 
-def make_regressor(family: str, seed: int, *, threads: int = 1, **parameters) -> Pipeline:
+def make_regressor(
+    family: str,
+    seed: int,
+    *,
+    threads: int = 1,
+    reduction: str | None = None,
+    columns: pd.DataFrame | None = None,
+    **parameters,
+) -> Pipeline:
     """Unfitted pipeline of a family.
 
     Parameters
@@ -70,17 +80,21 @@ def make_regressor(family: str, seed: int, *, threads: int = 1, **parameters) ->
     family : key of `FAMILIES`
     seed : of everything random in it
     threads : used inside forests and the elastic net's search; folds are the better thing to run in parallel
+    reduction : key of `mer_core.models.reductions.REDUCTIONS`, or None
+    columns : what each column means, from `describe_columns`; needed by a reduction
     parameters : replace the family's defaults, e.g. one entry of its grid
 
     Raises
     ------
-    UserError : an unknown family
+    UserError : an unknown family or reduction, or a reduction that does not fit the columns
     """
     if family not in FAMILIES:
         raise UserError(f"model {family!r} is unknown: choose from {', '.join(FAMILIES)}")
     kind = FAMILIES[family]
     # A column that is empty in one fold keeps its place (as zeros), so that columns and attributions stay aligned.
     steps = [("impute", SimpleImputer(strategy="median", keep_empty_features=True))]
+    if reduction is not None:
+        steps.append(("reduce", make_reduction(reduction, columns)))
     if kind.scaled:
         steps += _normal_scores()
     return Pipeline([*steps, ("regressor", kind.make(seed, threads, parameters))])

@@ -16,6 +16,9 @@ from mer_core.errors import UserError
 
 # Beyond skops's own list (scikit-learn's estimators, numpy's and scipy's types).
 TRUSTED = (
+    "mer_core.models.reductions.Decorrelate",
+    "mer_core.models.reductions.GlobalPca",
+    "mer_core.models.reductions.GroupPca",
     "numpy.clip",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
