@@ -22,13 +22,13 @@ STAGES = (
     {"explain"},
     {"evaluate"},
     {"runs"},
-    {"plots"},
+    {"plots", "listening"},
 )
 RANK = {part: rank for rank, row in enumerate(STAGES) for part in row}
 APP = {"app", "pages", "ui", "streamlit"}
 HEAVY = {"torch", "transformers", "shap", "opensmile", "librosa", "sklearn", "streamlit", "music21", "tinysoundfont"}
 PAGES_MAY_IMPORT = {"streamlit", "plotly", "pandas", "numpy", "ui", "pipelines"} | {
-    f"mer_core.{part}" for part in ("runs", "plots", "compute", "jobs", "errors", "paths")
+    f"mer_core.{part}" for part in ("runs", "plots", "listening", "compute", "jobs", "errors", "paths")
 }
 # The pages' helper also sums the attributions that a run hands it; that module is plain numpy and pandas.
 UI_MAY_IMPORT = PAGES_MAY_IMPORT | {"mer_core.explain.attribution"}
