@@ -31,6 +31,9 @@ class Config:
     features: str = option(
         "stats8", "stats8 (2080 columns), stats15 (3900), or a Parquet/CSV table keyed by track_id or song_id"
     )
+    weights: str = option(
+        "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
+    )
     model: str = option("ridge", "family of the regressor", MODELS)
     protocol: str = option(
         "grouped-5fold",
@@ -75,7 +78,9 @@ def run(config: Config, dataset, writer) -> None:
         )
     check(config, dataset)
     plan = plan_of(config)
-    table = build_representation(config.features, dataset, plan.workers, stage(writer, 0.0, 0.45))
+    table = build_representation(
+        config.features, dataset, plan.workers, stage(writer, 0.0, 0.45), config.weights or None
+    )
     data = align(plan, dataset, table)
     writer.log(f"{len(data.features)} tracks x {data.features.shape[1]} columns, {data.groups.nunique()} groups")
     for note in [*data.notes, *(leak["sentence"] for leak in data.leaks)]:

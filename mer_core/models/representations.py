@@ -23,9 +23,15 @@ def parts_of(spec: str) -> tuple[str, ...]:
 
 
 def build_representation(
-    spec: str, dataset: Dataset, workers: int | None = None, progress: Progress | None = None
+    spec: str,
+    dataset: Dataset,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    weights: str | Path | None = None,
 ) -> FeatureTable:
     """The table of every part of `spec`, side by side; a track must be in all of them.
+
+    weights : where pretrained networks find theirs, see `mer_core.models.backbones.open_backbone`
 
     Raises
     ------
