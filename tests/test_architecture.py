@@ -164,11 +164,12 @@ print(*sorted({HEAVY - {"streamlit"}!r} & set(sys.modules)))
 
 
 def test_heavy_libraries_are_imported_inside_functions():
-    """Except in the modules that define networks, which nobody else imports outside of functions."""
-    networks = "mer_core.models.networks"
+    """Except in the modules that define or train networks, which nobody else imports outside of functions."""
+    torch_modules = {"mer_core.models.networks", "mer_core.models.training.engine", "mer_core.models.training.losses"}
     paths = python_files("mer_core/**/*.py", "pipelines/**/*.py")
-    at_import = {p: imports(syntax(p).body, ()) for p in paths if "networks" not in p.parts}
-    forbidden = HEAVY - {"sklearn"} | {networks}
+    own_names = {p: ".".join(p.relative_to(REPOSITORY).with_suffix("").parts) for p in paths}
+    at_import = {p: imports(syntax(p).body, ()) for p in paths if not within(own_names[p], torch_modules)}
+    forbidden = HEAVY - {"sklearn"} | torch_modules
     assert not {path: found for path, found in at_import.items() if any(within(x, forbidden) for x in found)}
 
 

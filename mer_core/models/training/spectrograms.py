@@ -1,0 +1,156 @@
+"""Log spectrograms of tracks, computed once and memory-mapped, and the windows that networks are given.
+
+Conventions: a spectrogram is (frames, bands), float16 on disk, band 0 the lowest; frame k begins at k * hop samples
+less half a Fourier window. The cache's address is the SHA-256 of the audio's bytes under the style's own name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mer_core import compute
+from mer_core.datasets.audio import read_audio
+from mer_core.datasets.dataset import Dataset
+from mer_core.errors import UserError
+from mer_core.paths import artifacts_root
+
+
+@dataclass(frozen=True)
+class MelStyle:
+    """How a spectrogram is made: mel bands of a power spectrum, in dB below the clip's maximum.
+
+    rate Hz; n_fft, hop samples; bands; low, high Hz; seconds : length of the window a network sees
+    """
+
+    name: str
+    rate: int
+    n_fft: int
+    hop: int
+    bands: int
+    low: float
+    high: float
+    seconds: float
+    floor_db: float = 80.0
+
+    @property
+    def frames(self) -> int:
+        """Frames of a window."""
+        return 1 + int(self.seconds * self.rate) // self.hop
+
+    def compute(self, samples: np.ndarray) -> np.ndarray:
+        """(frames, bands) float16 in [-1, 0]: dB below the maximum over the floor; silence is -1 throughout."""
+        import librosa
+
+        power = librosa.feature.melspectrogram(
+            y=samples,
+            sr=self.rate,
+            n_fft=self.n_fft,
+            hop_length=self.hop,
+            n_mels=self.bands,
+            fmin=self.low,
+            fmax=self.high,
+        )
+        if power.max() <= 0:
+            return np.full((power.shape[1], self.bands), -1, dtype=np.float16)
+        return (librosa.power_to_db(power, ref=np.max, top_db=self.floor_db) / self.floor_db).T.astype(np.float16)
+
+    def band_hz(self) -> np.ndarray:
+        """Centre frequency of each band, Hz."""
+        import librosa
+
+        return librosa.mel_frequencies(self.bands + 2, fmin=self.low, fmax=self.high)[1:-1]
+
+
+STYLES = {
+    "residual-cnn": MelStyle("residual-cnn", 22050, 2048, 512, 128, 0, 11025, 10.0),
+    "vit": MelStyle("vit", 22050, 2048, 988, 224, 30, 11025, 10.0),
+}
+
+
+@dataclass(frozen=True)
+class Spectrograms:
+    """Of the tracks that could be read: id -> (frames, bands), memory-mapped; and (id, reason) of the others."""
+
+    style: object
+    tables: dict[str, np.ndarray]
+    failures: tuple[tuple[str, str], ...]
+
+
+def load_spectrograms(
+    dataset: Dataset,
+    style: MelStyle,
+    workers: int | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Spectrograms:
+    """Spectrograms of a dataset's tracks, from the cache where they are in it.
+
+    Raises
+    ------
+    UserError : no track has audio that can be read
+    """
+    paths = dataset.tracks["path"]
+    known = [(track, path) for track, path in paths.items() if isinstance(path, str)]
+    silent = [
+        (track, "the dataset came without its audio") for track, path in paths.items() if not isinstance(path, str)
+    ]
+    outcomes = compute.map_items(lambda item: spectrogram_of_file(item[1], style), known, workers, progress)
+    tables = {outcome.item[0]: outcome.value for outcome in outcomes if outcome.error is None}
+    failures = [(outcome.item[0], str(outcome.error)) for outcome in outcomes if outcome.error is not None]
+    for outcome in outcomes:
+        if outcome.error is not None and not isinstance(outcome.error, UserError):
+            raise outcome.error
+    if not tables:
+        first = (failures + silent)[0][1] if failures or silent else "there are no tracks"
+        raise UserError(f"no track of dataset {dataset.name} has audio that can be read: {first}")
+    return Spectrograms(style, tables, (*failures, *silent))
+
+
+def spectrogram_of_file(path: str | Path, style: MelStyle) -> np.ndarray:
+    """(frames, bands) of an audio file, memory-mapped from the cache; UserError where it cannot be read."""
+    stored = _address(path, style)
+    if not stored.exists():
+        samples, _ = read_audio(path, style.rate)
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        temporary = stored.with_name(f".{stored.name}.{os.getpid()}.partial.npy")
+        try:
+            np.save(temporary, style.compute(samples))
+            os.replace(temporary, stored)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return np.load(stored, mmap_mode="r")
+
+
+def _address(path: str | Path, style: MelStyle) -> Path:
+    try:
+        content = hashlib.sha256(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
+    settings = hashlib.sha256(repr(sorted(asdict(style).items())).encode()).hexdigest()[:8]
+    key = content.hexdigest()
+    return artifacts_root() / "cache" / "spectrograms" / f"{style.name}-{settings}" / key[:2] / f"{key}.npy"
+
+
+def random_window(table: np.ndarray, frames: int, generator: np.random.Generator) -> np.ndarray:
+    """A window at a random place; a shorter track is repeated from its start until it is long enough."""
+    if len(table) <= frames:
+        return np.resize(table, (frames, table.shape[1]))
+    start = generator.integers(len(table) - frames + 1)
+    return np.asarray(table[start : start + frames])
+
+
+def even_windows(table: np.ndarray, frames: int, most: int = 8) -> np.ndarray:
+    """(w, frames, bands): windows that cover the track evenly, half overlapping at the least, at most `most`.
+
+    The same every time; a shorter track is repeated from its start until it is long enough.
+    """
+    if len(table) <= frames:
+        return np.resize(table, (1, frames, table.shape[1]))
+    count = min(most, int(np.ceil(2 * len(table) / frames)) - 1)
+    starts = np.round(np.linspace(0, len(table) - frames, count)).astype(int)
+    return np.stack([np.asarray(table[start : start + frames]) for start in starts])

@@ -1,0 +1,162 @@
+"""The training engine: best checkpoint kept, resumed exactly, stopped with a reason; losses; spectrogram windows."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import pearsonr
+from torch import nn
+
+from mer_core.datasets.audio import write_flac
+from mer_core.errors import UserError
+from mer_core.models.networks.residual_cnn import ResidualCnn
+from mer_core.models.training.engine import train
+from mer_core.models.training.losses import ccc_loss
+from mer_core.models.training.recipe import Recipe
+from mer_core.models.training.spectrograms import (
+    STYLES,
+    even_windows,
+    load_spectrograms,
+    random_window,
+    spectrogram_of_file,
+)
+
+INPUTS = torch.randn(64, 5, generator=torch.Generator().manual_seed(1))
+TARGETS = INPUTS[:, :2] * 2 + 0.5
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2))
+
+
+def batches(generator):
+    for rows in torch.randperm(48, generator=generator).split(8):
+        yield INPUTS[rows], TARGETS[rows]
+
+
+def held_out(network):
+    return nn.functional.mse_loss(network(INPUTS[48:]), TARGETS[48:])
+
+
+RECIPE = Recipe(epochs=8, learning_rate=1e-2, schedule="plateau", patience=8, averaging=0.9, seed=5)
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+def test_a_resumed_training_takes_the_same_steps(tmp_path, schedule):
+    from dataclasses import replace
+
+    recipe = replace(RECIPE, schedule=schedule, warm_up=2)
+    whole, halves = small_network(), small_network()
+    expected = train(whole, batches, held_out, recipe, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(row):
+        if row["epoch"] == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(halves, batches, held_out, recipe, tmp_path / "halves", report=kill)
+    fresh = small_network()
+    found = train(fresh, batches, held_out, recipe, tmp_path / "halves")
+    assert [row["score"] for row in found.rows] == [row["score"] for row in expected.rows]
+    for a, b in zip(whole.parameters(), fresh.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_the_best_epoch_comes_back_not_the_last(tmp_path):
+    scores = iter([3.0, 1.0, 2.0, 2.5, 2.6])
+    seen = []
+
+    def validate(network):
+        seen.append([p.clone() for p in network.parameters()])
+        return next(scores)
+
+    network = small_network()
+    history = train(network, batches, validate, Recipe(epochs=9, patience=3), tmp_path)
+    assert (history.best_epoch, history.best_score, history.stopped, len(history.rows)) == (1, 1.0, "patience", 5)
+    for kept, best in zip(network.parameters(), seen[1], strict=True):
+        assert torch.equal(kept, best)
+
+
+def test_learning_learns(tmp_path):
+    history = train(small_network(), batches, held_out, Recipe(epochs=30, learning_rate=1e-2, clip=10), tmp_path)
+    assert history.best_score < 0.3 * float(TARGETS[48:].var())
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_network(tmp_path):
+    calls = iter(range(100))
+
+    def poisoned(generator):
+        for x, y in batches(generator):
+            yield x, y * math.nan if next(calls) == 14 else y
+
+    network = small_network()
+    history = train(network, poisoned, held_out, Recipe(epochs=9), tmp_path)
+    assert history.stopped == "the loss of batch 3 in epoch 3 is no number" and len(history.rows) == 2
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+    with pytest.raises(UserError, match="no usable network"):
+        train(network, lambda g: [(INPUTS, TARGETS * math.nan)], held_out, Recipe(), tmp_path / "other")
+
+
+def test_checkpoints_of_something_else_are_refused(tmp_path):
+    train(small_network(), batches, held_out, Recipe(epochs=1), tmp_path)
+    with pytest.raises(UserError, match="another batch_size"):
+        train(small_network(), batches, held_out, Recipe(epochs=1, batch_size=4), tmp_path)
+    with pytest.raises(UserError, match="another architecture"):
+        train(nn.Linear(5, 2), batches, held_out, Recipe(epochs=2), tmp_path)
+    (tmp_path / "last.pt").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="cannot be read"):
+        train(small_network(), batches, held_out, Recipe(epochs=1), tmp_path)
+
+
+def test_concordance_loss_is_one_minus_lins_coefficient():
+    x, y = INPUTS[:, 0].double(), (INPUTS[:, 1] + INPUTS[:, 0]).double()
+    r, sx, sy = pearsonr(x, y)[0], x.std(unbiased=False), y.std(unbiased=False)
+    lin = 2 * r * sx * sy / (sx**2 + sy**2 + (x.mean() - y.mean()) ** 2)
+    assert float(ccc_loss(x[:, None], y[:, None])) == pytest.approx(1 - float(lin), abs=1e-7)
+
+
+def test_the_residual_network_has_the_published_shape():
+    network = ResidualCnn()
+    counts = {kind: sum(isinstance(m, kind) for m in network.modules()) for kind in (nn.Conv2d, nn.Linear)}
+    assert counts == {nn.Conv2d: 1 + 16 + 3, nn.Linear: 2}  # stem, two in each of eight blocks, three shortcuts
+    assert network.eval()(torch.zeros(2, 313, 128)).shape == (2, 2)
+    small = ResidualCnn(outputs=3, widths=(4, 8), dropout=0.0)
+    assert small.embed(torch.zeros(1, 1, 40, 32)).shape == (1, 8)
+
+
+def test_windows_cover_the_track_and_short_tracks_repeat():
+    table = np.arange(20, dtype=np.float16)[:, None] * np.ones((1, 3), np.float16)
+    found = even_windows(table, 8)
+    assert found.shape == (4, 8, 3) and found[0, 0, 0] == 0 and found[-1, -1, 0] == 19
+    assert even_windows(table[:5], 8)[0, :, 0].tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    generator = np.random.default_rng(0)
+    starts = {int(random_window(table, 8, generator)[0, 0]) for _ in range(200)}
+    assert starts == set(range(13))
+
+
+def test_spectrograms_are_cached_and_failures_are_told(artifacts, tmp_path):
+    from mer_core.datasets import load
+
+    rate, style = 22050, STYLES["residual-cnn"]
+    time = np.arange(rate * 4) / rate
+    write_flac(tmp_path / "a.flac", 0.3 * np.sin(2 * np.pi * 1000 * time).astype(np.float32), rate)
+    (tmp_path / "b.flac").write_bytes(b"")
+    pd.DataFrame(
+        {"track_id": ["a", "b"], "path": ["a.flac", "b.flac"], "valence": [2.0, 7.0], "arousal": [3.0, 6.0]}
+    ).to_csv(tmp_path / "tracks.csv", index=False)
+    found = load_spectrograms(load(tmp_path), style)
+    table = found.tables["a"]
+    assert table.shape == (1 + 4 * rate // 512, 128) and table.max() == 0 and table.min() >= -1
+    loudest = style.band_hz()[np.asarray(table, dtype=float).mean(axis=0).argmax()]
+    assert abs(loudest - 1000) < 40
+    assert [track for track, _ in found.failures] == ["b"]
+    stored = list((artifacts / "cache" / "spectrograms").rglob("*.npy"))
+    assert len(stored) == 1
+    np.save(stored[0], np.zeros((3, 128), np.float16))  # it is read, not computed again
+    assert spectrogram_of_file(tmp_path / "a.flac", style).shape == (3, 128)
