@@ -61,6 +61,7 @@ def compare_protocols(config: Config, writer) -> None:
     import pandas as pd
 
     from mer_core.evaluate.protocols import PROTOCOLS as REGISTRY
+    from mer_core.models.reductions import split_reduction
     from mer_core.models.representations import build_representation
     from mer_core.runs import describe_dataset
 
@@ -73,7 +74,10 @@ def compare_protocols(config: Config, writer) -> None:
     datasets = load_versions(config)
     first = datasets[0]
     table = build_representation(
-        config.features, first, config.workers or None, lambda done, said: writer.progress(0.4 * done, said)
+        split_reduction(config.features)[0],
+        first,
+        config.workers or None,
+        lambda done, said: writer.progress(0.4 * done, said),
     )
     rows, refused = [], {}
     for number, name in enumerate(config.protocols):

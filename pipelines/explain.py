@@ -52,11 +52,9 @@ def execute(config: Config, job, run_id: str) -> str:
     }
     trained = replace(train.Config(**recorded), workers=config.workers)
     plan, dataset = train.plan_of(trained), load(trained.dataset, trained.layout, trained.labels)
-    table = build_representation(
-        plan.features, dataset, plan.workers, lambda done, said: job.progress(0.4 * done, said)
-    )
+    table = build_representation(plan.table, dataset, plan.workers, train.stage(job, 0.0, 0.4), trained.weights or None)
     data = align(plan, dataset, table)
-    result = fit_folds(plan, data, True, lambda done, said: job.progress(0.4 + 0.5 * done, said))
+    result = fit_folds(plan, data, True, train.stage(job, 0.4, 0.9))
     scored = finished.predictions.pivot(index="track_id", columns="target", values="predicted")
     same_tracks = set(scored.index) == set(result.tested)
     if (

@@ -51,6 +51,7 @@ def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[li
 
     Intervals are cut at the ends of the rating scale.
     """
+    from mer_core.models.reductions import split_reduction
     from mer_core.models.representations import representation_of_files
     from mer_core.models.store import load_model
 
@@ -62,7 +63,8 @@ def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[li
             file=sys.stderr,
         )
     once = list(dict.fromkeys(files))
-    features, failures = representation_of_files(run.about["features"]["name"], facts["columns"], once, workers)
+    table, _ = split_reduction(run.about["features"]["name"])
+    features, failures = representation_of_files(table, facts["columns"], once, workers)
     errors = {str(path): reason for path, reason in failures}
     model = load_model(run.folder / "model" / "model.skops")
     low, high = run.about["dataset"]["scale"]

@@ -29,7 +29,9 @@ class Config:
         ("corrected", "published"),
     )
     features: str = option(
-        "stats8", "stats8 (2080 columns), stats15 (3900), or a Parquet/CSV table keyed by track_id or song_id"
+        "stats8",
+        "stats8 (2080 columns), stats15 (3900), or a Parquet/CSV table keyed by track_id or song_id; with "
+        "-decorrelated, -group-pca or -global-pca behind it, reduced on the training parts",
     )
     weights: str = option(
         "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
@@ -68,7 +70,7 @@ def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 
 
 def run(config: Config, dataset, writer) -> None:
     """Extract features, cross-validate, score, explain, fit the final model, write everything."""
-    from mer_core.evaluate.experiment import align, explanation_of, fit_folds
+    from mer_core.evaluate.experiment import align, explanation_of, final_model, fit_folds
     from mer_core.models.regressors import FAMILIES
     from mer_core.models.representations import build_representation
 
@@ -78,22 +80,22 @@ def run(config: Config, dataset, writer) -> None:
         )
     check(config, dataset)
     plan = plan_of(config)
-    table = build_representation(
-        config.features, dataset, plan.workers, stage(writer, 0.0, 0.45), config.weights or None
-    )
+    table = build_representation(plan.table, dataset, plan.workers, stage(writer, 0.0, 0.45), config.weights or None)
     data = align(plan, dataset, table)
     writer.log(f"{len(data.features)} tracks x {data.features.shape[1]} columns, {data.groups.nunique()} groups")
     for note in [*data.notes, *(leak["sentence"] for leak in data.leaks)]:
         writer.log(note)
     explain = config.explain == "shap" and data.chunks is None
-    result = fit_folds(plan, data, explain, stage(writer, 0.45, 0.8))
-    describe(config, dataset, data, result, writer)
+    result = fit_folds(plan, data, explain, stage(writer, 0.45, 0.78))
+    writer.progress(0.8, f"fitting {config.model} on all tracks")
+    model, parameters = final_model(plan, data)
+    describe(config, dataset, data, result, about_reduction(plan, model, result), writer)
     write_scores(config, dataset, data, result, writer)
     if explain:
-        writer.progress(0.92, "writing SHAP values")
+        writer.progress(0.94, "writing SHAP values")
         writer.write_explanation("shap", explanation_of(data, result, dataset.scale))
-    writer.progress(0.94, f"fitting {config.model} on all tracks")
-    write_model(plan, data, result, writer)
+    writer.progress(0.96, "writing the model")
+    write_model(plan, data, result, model, parameters, writer)
 
 
 def plan_of(config: Config):
@@ -126,7 +128,7 @@ def check_resamples(resamples: int) -> None:
         raise UserError(f"--resamples {resamples} is too small; give at least 1, such as 1000")
 
 
-def describe(config: Config, dataset, data, result, writer) -> None:
+def describe(config: Config, dataset, data, result, reduction: dict | None, writer) -> None:
     """Say in `run.json` what the run was made from."""
     from mer_core.runs import describe_dataset
 
@@ -138,6 +140,7 @@ def describe(config: Config, dataset, data, result, writer) -> None:
             "n_columns": data.features.shape[1],
             "failures": data.left_out,
             "notes": data.table.notes,
+            "reduction": reduction,
         },
         model=config.model,
         targets=list(data.ratings),
@@ -151,6 +154,24 @@ def describe(config: Config, dataset, data, result, writer) -> None:
         weights=list(data.table.weights) or None,
         interval_level=INTERVAL_LEVEL,
     )
+
+
+def about_reduction(plan, model, result) -> dict | None:
+    """What `run.json` says of the reduction: how many columns or components each round's and the final model see."""
+    from mer_core.models.regressors import width
+
+    if plan.reduction is None:
+        return None
+    about = {"name": plan.reduction, "unit": "columns" if plan.reduction == "decorrelated" else "components"}
+    about |= {"n_per_round": result.n_inputs, "n_final": width(model)}
+    about["note"] = "fitted on the training part of each round; the final model's on all tracks"
+    if result.components is not None:
+        about["agreement"] = round(float(result.components.about["agreement"].median()), 3)
+        about["note"] += (
+            "; component k of a group is its k-th in each round, its sign turned to agree with components of all "
+            "tracks, and agreement is the median over components of how well their scores correlate with those"
+        )
+    return about
 
 
 def write_scores(config: Config, dataset, data, result, writer) -> None:
@@ -167,8 +188,8 @@ def write_scores(config: Config, dataset, data, result, writer) -> None:
     def scored(predicted) -> dict:
         return score_parts(true, predicted, data.groups.loc[result.tested], parts, config.resamples, config.seed)
 
-    predictions = experiment.baselines_of(plan_of(config), data, stage(writer, 0.8, 0.86))
-    writer.progress(0.88, f"scoring with {config.resamples} resamples over groups")
+    predictions = experiment.baselines_of(plan_of(config), data, stage(writer, 0.84, 0.88))
+    writer.progress(0.89, f"scoring with {config.resamples} resamples over groups")
     scores, errors = scored(result.predicted), experiment.errors_of(data, result)
     metrics = {
         "schema": 1,
@@ -192,7 +213,9 @@ def write_scores(config: Config, dataset, data, result, writer) -> None:
             config.permutations,
             tune=PROTOCOLS[config.protocol].tuned,
             workers=config.workers or None,
-            progress=stage(writer, 0.89, 0.92),
+            reduction=plan_of(config).reduction,
+            columns=data.table.columns.loc[data.features.columns],
+            progress=stage(writer, 0.9, 0.94),
         )
     writer.write_json("metrics.json", metrics)
     writer.write_json(
@@ -204,13 +227,19 @@ def write_scores(config: Config, dataset, data, result, writer) -> None:
     writer.write_table("neighbours", nearest_tracks(data.features))
 
 
-def write_model(plan, data, result, writer) -> None:
-    """Fit on all tracks and save the model, its columns, the half width of its intervals and its ellipses."""
-    from mer_core.evaluate.experiment import final_model, unseen_errors
+def write_model(plan, data, result, model, parameters: dict, writer) -> None:
+    """Save the model that is fitted on all tracks, its columns, the half width of its intervals and its ellipses.
+
+    What a reduction did to the columns is saved as tables: `reduction`, `spectrum`, `loadings`, those that it has.
+    """
+    from mer_core.evaluate.experiment import unseen_errors
     from mer_core.evaluate.intervals import interval_summary
+    from mer_core.models.reductions import reduction_tables
     from mer_core.models.store import save_model
 
-    model, parameters = final_model(plan, data)
+    if plan.reduction is not None:
+        for name, table in reduction_tables(model["reduce"], data.table.columns.loc[data.features.columns]).items():
+            writer.write_table(name, table)
     (writer.folder / "model").mkdir()
     save_model(writer.folder / "model" / "model.skops", model)
     levels = interval_summary(unseen_errors(data, result))

@@ -1,8 +1,8 @@
 """Train and test a regressor under a protocol: every prediction is made for a track that its model has not seen.
 
-Everything that is fitted (imputer, scaler, regressor, and the grid search of the nested protocol) is fitted on the
-training part of its fold alone. Each track's attribution explains the very prediction that is scored: that of its own
-fold's model.
+Everything that is fitted (imputer, reduction, scaler, regressor, and the grid search of the nested protocol) is fitted
+on the training part of its fold alone. Each track's attribution explains the very prediction that is scored: that of
+its own fold's model.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from mer_core.compute import map_items
 from mer_core.evaluate.significance import permutation_test
 from mer_core.evaluate.splits import Split, inner_folds
+from mer_core.explain.components import Components, component_scores, merge_folds
 from mer_core.explain.shapley import explain_regressor
-from mer_core.models.regressors import FAMILIES, make_regressor
+from mer_core.models.regressors import FAMILIES, make_regressor, width
 
 Progress = Callable[[float, str], None]
 RIDGE_AT_ONCE = 50  # permutations
@@ -30,10 +32,12 @@ class CrossValidation:
     tested : ids of the tracks that were held out by some model, in the order of the feature table
     fold : (n,) the fold or part that each was held out in
     predicted : (n, t) on the rating scale
-    base, values : (n, t) and (n, p, t) attributions, or None when none were asked for
+    base, values : (n, t) and (n, p, t) attributions, or None when none were asked for; (n, q, t) with `components`
     chosen : parameters that were tuned in each round, empty dicts where nothing was
     validation : (m, t) errors (true - predicted) on the validation part of a hold-out, None for folds
     chunks : where tracks were cut and their predictions averaged, the predictions of the chunks
+    n_inputs : columns or components that the regressor of each round saw
+    components : what the attributions belong to where models work on components, else None
     """
 
     tested: pd.Index
@@ -44,6 +48,22 @@ class CrossValidation:
     chosen: tuple[dict, ...]
     validation: np.ndarray | None = None
     chunks: CrossValidation | None = None
+    n_inputs: tuple[int, ...] = ()
+    components: Components | None = None
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One model's tracks (n,) bool, its predictions of them, their attributions, and how it came about."""
+
+    test: np.ndarray
+    predicted: np.ndarray
+    base: np.ndarray | None
+    values: np.ndarray | None
+    parameters: dict
+    errors: np.ndarray | None
+    model: Pipeline
+    scores: pd.DataFrame | None
 
 
 def cross_validate(
@@ -58,44 +78,68 @@ def cross_validate(
     explain: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    reduction: str | None = None,
+    columns: pd.DataFrame | None = None,
 ) -> CrossValidation:
     """Fit one model per round of the split, predict its held-out tracks and, when asked, explain those predictions.
 
     features : (n, p) index track_id; ratings : (n, t) same index; groups : same index
     tune : choose the family's parameters inside each training part by grouped folds (nested cross-validation)
+    reduction, columns : as in `make_regressor`
     """
     matrix, truth = features.to_numpy(), ratings.to_numpy()
     checked = features.index.isin(split.members("validation"))
+    kind = {"reduction": reduction, "columns": columns}
 
-    def one_round(job: tuple) -> tuple:
+    def one_round(job: tuple) -> _Round:
         _, train, test = job
         train, test = features.index.isin(train), features.index.isin(test)
-        parameters = choose_parameters(features[train], ratings[train], groups[train], family, seed) if tune else {}
-        model = make_regressor(family, seed, **parameters).fit(matrix[train], truth[train])
+        tuned = choose_parameters(features[train], ratings[train], groups[train], family, seed, **kind) if tune else {}
+        model = make_regressor(family, seed, **kind, **tuned).fit(matrix[train], truth[train])
         predicted = model.predict(matrix[test]).reshape(test.sum(), -1)
         base, values = explain_regressor(model, matrix[train], matrix[test]) if explain else (None, None)
         errors = truth[checked] - model.predict(matrix[checked]).reshape(checked.sum(), -1) if checked.any() else None
-        return test, predicted, base, values, parameters, errors
+        scores = component_scores(model, matrix) if explain else None
+        return _Round(test, predicted, base, values, tuned, errors, model, scores)
 
     predicted = np.full(truth.shape, np.nan)
-    bases = np.full(truth.shape, np.nan) if explain else None
-    attributions = np.zeros((*matrix.shape, truth.shape[1])) if explain else None
     fold = np.full(len(features), None, dtype=object)
-    chosen = []
+    rounds = []
     for outcome in map_items(one_round, split.rounds(), workers=workers, progress=progress):
         if outcome.error is not None:
             raise outcome.error
-        test, predicted[test], base, values, parameters, errors = outcome.value
-        fold[test] = outcome.item[0]
-        chosen.append(parameters)
-        if explain:
-            bases[test], attributions[test] = base, values
+        rounds.append(outcome.value)
+        predicted[outcome.value.test], fold[outcome.value.test] = outcome.value.predicted, outcome.item[0]
     held = np.array([part is not None for part in fold])
-    if explain and not held.all():
-        bases, attributions = bases[held], attributions[held]
+    base, values, components = _attributions(rounds, held, matrix, truth, columns) if explain else (None, None, None)
     return CrossValidation(
-        features.index[held], fold[held], predicted[held], bases, attributions, tuple(chosen), errors
+        features.index[held],
+        fold[held],
+        predicted[held],
+        base,
+        values,
+        tuple(one.parameters for one in rounds),
+        rounds[-1].errors,
+        n_inputs=tuple(width(one.model) for one in rounds),
+        components=components,
     )
+
+
+def _attributions(
+    rounds: list[_Round], held: np.ndarray, matrix: np.ndarray, truth: np.ndarray, columns: pd.DataFrame | None
+) -> tuple[np.ndarray, np.ndarray, Components | None]:
+    """Base (n, t), values (n, p or q, t) and, where there are any, the components, of the tracks that were held out."""
+    base = np.full(truth.shape, np.nan)
+    for one in rounds:
+        base[one.test] = one.base
+    if rounds[0].scores is not None:
+        found = merge_folds(rounds[0].model, matrix, columns, [(one.test, one.scores, one.values) for one in rounds])
+        found = Components(found.about, found.scores[held], found.values[held])
+        return base[held], found.values, found
+    values = np.zeros((*matrix.shape, truth.shape[1]))
+    for one in rounds:
+        values[one.test] = one.values
+    return (base, values, None) if held.all() else (base[held], values[held], None)
 
 
 def per_track(result: CrossValidation, owners: pd.Series) -> CrossValidation:
@@ -103,7 +147,16 @@ def per_track(result: CrossValidation, owners: pd.Series) -> CrossValidation:
     tracks = owners[result.tested].to_numpy()
     table = pd.DataFrame(result.predicted).groupby(tracks, sort=False).mean()
     folds = pd.Series(result.fold).groupby(tracks, sort=False).first()
-    return CrossValidation(table.index, folds.to_numpy(), table.to_numpy(), None, None, result.chosen, chunks=result)
+    return CrossValidation(
+        table.index,
+        folds.to_numpy(),
+        table.to_numpy(),
+        None,
+        None,
+        result.chosen,
+        chunks=result,
+        n_inputs=result.n_inputs,
+    )
 
 
 def permutation_scores(
@@ -118,6 +171,8 @@ def permutation_scores(
     tune: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    reduction: str | None = None,
+    columns: pd.DataFrame | None = None,
 ) -> dict:
     """Permutation test of the R2 that `cross_validate` reaches, see `significance.permutation_test`.
 
@@ -126,19 +181,28 @@ def permutation_scores(
     at_once, calls = (RIDGE_AT_ONCE if family == "ridge" else 1), [0]
     tested = np.isin(features.index, np.concatenate([test for _, _, test in split.rounds()]))
 
-    def predict(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    options = {"tune": tune, "workers": workers, "reduction": reduction, "columns": columns}
+
+    def predict(exchanged: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if progress:
             progress(min(calls[0] * at_once / (permutations + 1), 1.0), f"exchanging ratings {permutations} times")
         calls[0] += 1
-        table = pd.DataFrame(columns, index=features.index).rename(columns=str)
-        result = cross_validate(features, table, groups, split, family, seed, tune=tune, workers=workers)
+        table = pd.DataFrame(exchanged, index=features.index).rename(columns=str)
+        result = cross_validate(features, table, groups, split, family, seed, **options)
         return tested, result.predicted
 
     return permutation_test(predict, ratings, groups, permutations, seed, at_once)
 
 
 def choose_parameters(
-    features: pd.DataFrame, ratings: pd.DataFrame, groups: pd.Series, family: str, seed: int, folds: int = 3
+    features: pd.DataFrame,
+    ratings: pd.DataFrame,
+    groups: pd.Series,
+    family: str,
+    seed: int,
+    folds: int = 3,
+    reduction: str | None = None,
+    columns: pd.DataFrame | None = None,
 ) -> dict:
     """Parameters from the family's grid with the lowest error over inner grouped folds, all targets counting equally.
 
@@ -151,7 +215,8 @@ def choose_parameters(
         predicted = np.empty_like(truth)
         for fold in range(folds):
             train, test = inner != fold, inner == fold
-            model = make_regressor(family, seed, **parameters).fit(matrix[train], truth[train])
+            model = make_regressor(family, seed, reduction=reduction, columns=columns, **parameters)
+            model.fit(matrix[train], truth[train])
             predicted[test] = model.predict(matrix[test]).reshape(test.sum(), -1)
         return float(np.mean(np.mean((predicted - truth) ** 2, axis=0) / truth.var(axis=0)))
 

@@ -25,7 +25,8 @@ from mer_core.evaluate.protocols import PROTOCOLS, Chunks, chunk_features, count
 from mer_core.evaluate.scoring import score_parts
 from mer_core.evaluate.splits import Split, check_disjoint
 from mer_core.explain.attribution import FeatureExplanation
-from mer_core.features import FeatureTable
+from mer_core.features import FeatureTable, describe_columns
+from mer_core.models.reductions import split_reduction
 from mer_core.models.regressors import make_regressor
 
 Progress = Callable[[float, str], None]
@@ -34,7 +35,7 @@ FEWEST_TRACKS = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tried: features (name or path), model family, protocol, targets, seed, threads (None: one per core)."""
+    """What is tried: features and their reduction, model family, protocol, targets, seed, threads (None: all cores)."""
 
     features: str
     model: str
@@ -42,6 +43,16 @@ class Plan:
     targets: tuple[str, ...]
     seed: int
     workers: int | None = None
+
+    @property
+    def table(self) -> str:
+        """The features without their reduction."""
+        return split_reduction(self.features)[0]
+
+    @property
+    def reduction(self) -> str | None:
+        """How their columns become fewer, a key of `REDUCTIONS`."""
+        return split_reduction(self.features)[1]
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ def _varying_targets(plan: Plan, dataset: Dataset) -> tuple[list[str], tuple[str
 
 def _chunk_table(plan: Plan, dataset: Dataset, tracks: pd.Index) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Features of the chunks of these tracks, and (track, reason) for those too short to be cut."""
-    pieces, short = chunk_features(plan.features, dataset, plan.workers)
+    pieces, short = chunk_features(plan.table, dataset, plan.workers)
     pieces = pieces[pieces.index.str.rsplit("#", n=1).str[0].isin(tracks)]
     return pieces.dropna(axis=1, how="all"), [(track, why) for track, why in short if track in tracks]
 
@@ -147,11 +158,16 @@ def _chunk_table(plan: Plan, dataset: Dataset, tracks: pd.Index) -> tuple[pd.Dat
 def fit_folds(
     plan: Plan, data: Data, explain: bool, progress: Progress, columns: pd.Index | None = None
 ) -> CrossValidation:
-    """Train and test under the protocol's split, on all columns or on those named; predictions are of tracks."""
+    """Train and test under the protocol's split; predictions are of tracks.
+
+    columns : the columns to learn from, as they are; all of them, with the plan's reduction, when None
+    """
     options = {"tune": PROTOCOLS[plan.protocol].tuned, "workers": plan.workers}
     rounds = "training part" if "test" in data.split.parts else f"{len(data.split.parts)} folds"
     doing = f"training{' and explaining' if explain else ''} {plan.model} on {rounds}"
     options["progress"] = lambda fraction, _: progress(fraction, doing)
+    if columns is None and plan.reduction is not None:
+        options |= {"reduction": plan.reduction, "columns": data.table.columns.loc[data.features.columns]}
     if data.chunks is None:
         features = data.features if columns is None else data.features[columns]
         return cross_validate(
@@ -161,13 +177,18 @@ def fit_folds(
         raise UserError(f"--protocol {plan.protocol} only shows what a leak is worth; explain a run of another one")
     chunks = data.chunks
     features = chunks.features if columns is None else chunks.features[chunks.features.columns.intersection(columns)]
+    if plan.reduction is not None and columns is None:
+        options["columns"] = describe_columns(features.columns)
     ratings, groups = chunks.spread(data.ratings), chunks.spread(data.groups)
     result = cross_validate(features, ratings, groups, chunks.split, plan.model, plan.seed, **options)
     return per_track(result, chunks.owners)
 
 
 def baselines_of(plan: Plan, data: Data, progress: Progress) -> dict[str, np.ndarray]:
-    """Out-of-fold predictions (n, t) of the constant, and of the same model on one statistic of each descriptor."""
+    """Out-of-fold predictions (n, t) of the constant, and of the same model on one statistic of each descriptor.
+
+    The baselines' columns are not reduced.
+    """
     predictions = {"constant": constant_predictions(data.ratings, data.split).to_numpy()}
     for statistic in ("mean", "q25"):
         columns = data.table.columns.index[data.table.columns["statistic"] == statistic]
@@ -208,15 +229,16 @@ def track_table(dataset: Dataset, data: Data) -> pd.DataFrame:
 
 
 def explanation_of(data: Data, result: CrossValidation, scale: tuple[float, float]) -> FeatureExplanation:
-    """SHAP values of all out-of-fold predictions, in our own format."""
+    """SHAP values of all out-of-fold predictions, in our own format: of columns, or of the folds' components."""
+    found = result.components
     return FeatureExplanation(
         method="shap",
         tracks=tuple(result.tested),
-        columns=data.table.columns.loc[data.features.columns],
+        columns=data.table.columns.loc[data.features.columns] if found is None else found.about,
         targets=tuple(data.ratings),
         base=result.base,
         values=result.values,
-        features=data.features.loc[result.tested].to_numpy(),
+        features=data.features.loc[result.tested].to_numpy() if found is None else found.scores,
         predicted=result.predicted,
         scale=scale,
     )
@@ -225,7 +247,8 @@ def explanation_of(data: Data, result: CrossValidation, scale: tuple[float, floa
 def final_model(plan: Plan, data: Data) -> tuple[Pipeline, dict]:
     """The model for new files, fitted on all tracks, and the parameters that were chosen for it."""
     parameters = {}
+    kind = {"reduction": plan.reduction, "columns": data.table.columns.loc[data.features.columns]}
     if PROTOCOLS[plan.protocol].tuned:
-        parameters = choose_parameters(data.features, data.ratings, data.groups, plan.model, plan.seed)
-    model = make_regressor(plan.model, plan.seed, **parameters)
+        parameters = choose_parameters(data.features, data.ratings, data.groups, plan.model, plan.seed, **kind)
+    model = make_regressor(plan.model, plan.seed, **kind, **parameters)
     return model.fit(data.features.to_numpy(), data.ratings.to_numpy()), parameters

@@ -6,7 +6,8 @@ Values are in rating points. A positive value means that this column's content r
 path-dependent expectation over the training data (the tree's own node counts). Linear models: coefficient times
 distance of the column's scaled value from the background's mean, which is the Shapley value when columns are varied
 independently. Imputation and scaling act on each column alone, so a value belongs to the raw column. A mean of models
-has the mean of their values.
+has the mean of their values. Where columns were dropped for saying the same as others, the kept ones have all of the
+effect and the dropped ones 0. Where a model works on principal components, values belong to its components.
 
 References
 ----------
@@ -28,6 +29,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 
 from mer_core.errors import UserError
+from mer_core.models.reductions import Decorrelate
 
 ADDITIVITY = 1e-6  # rating points between prediction and base + sum of values, at most
 LINEAR = (RidgeCV, MultiTaskElasticNetCV)
@@ -47,7 +49,7 @@ def explain_regressor(pipeline: Pipeline, background: Table, features: Table) ->
 
     Returns
     -------
-    base (t,), values (n, p, t), both float64 in rating points
+    base (t,), values (n, p, t), both float64 in rating points; with components values are (n, k, t), in their order
 
     Raises
     ------
@@ -56,6 +58,10 @@ def explain_regressor(pipeline: Pipeline, background: Table, features: Table) ->
     """
     base, values = _explain(pipeline, background, features)
     _check_additive(np.reshape(pipeline.predict(features), (len(features), -1)), base, values)
+    reduce = pipeline.named_steps.get("reduce")
+    if isinstance(reduce, Decorrelate):
+        kept, values = values, np.zeros((len(values), len(reduce.kept_), values.shape[2]))
+        values[:, reduce.kept_] = kept
     return base, values
 
 

@@ -269,6 +269,20 @@ def spectrum_table(fitted: GroupPca | GlobalPca) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def reduction_tables(fitted: Decorrelate | GroupPca | GlobalPca, columns: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What a fitted reduction did, as tables: "reduction", "spectrum" and "loadings", those that it has.
+
+    columns : as for `make_reduction`
+    """
+    tables = {}
+    decorrelate = fitted if isinstance(fitted, Decorrelate) else getattr(fitted, "decorrelate_", None)
+    if decorrelate is not None:
+        tables["reduction"] = decorrelate.decisions(columns.index)
+    if not isinstance(fitted, Decorrelate):
+        tables |= {"spectrum": spectrum_table(fitted), "loadings": loadings_table(fitted, columns)}
+    return tables
+
+
 def _checked(X: np.ndarray, columns: int | None) -> np.ndarray:
     X = np.asarray(X, dtype=np.float64)
     if X.ndim != 2 or (columns is not None and X.shape[1] != columns):

@@ -100,6 +100,12 @@ def make_regressor(
     return Pipeline([*steps, ("regressor", kind.make(seed, threads, parameters))])
 
 
+def width(model: Pipeline) -> int:
+    """Columns or components that a fitted pipeline's regressor sees."""
+    reduce, n_columns = model.named_steps.get("reduce"), model["impute"].n_features_in_
+    return n_columns if reduce is None else len(reduce.get_feature_names_out(np.arange(n_columns)))
+
+
 def _normal_scores() -> list[tuple[str, object]]:
     """Each column alone: its quantile in the training data as a normal score, within -1..1 (2.5 standard deviations).
 
