@@ -1,6 +1,7 @@
 """What a model sees of a track: tables named by `--features`, several of them joined with "+".
 
-A part is a name of `mer_core.features` (statistics of descriptors) or the path of a table.
+A part is a name of `mer_core.features` (statistics of descriptors), an embedding of a pretrained network (see
+`mer_core.models.embeddings`) or the path of a table.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import pandas as pd
 from mer_core.datasets.dataset import Dataset
 from mer_core.errors import UserError
 from mer_core.features import FeatureTable, build_features, features_of_files
+from mer_core.features.table import BUILDERS
+from mer_core.models.backbones import BACKBONES
+from mer_core.models.embeddings import build_embedding, column_table, embedding_of_files, read_part, weights_record
 
 Progress = Callable[[float, str], None]
 
@@ -43,15 +47,68 @@ def build_representation(
     tables = []
     for number, name in enumerate(names):
         share = None if progress is None else _share(progress, number, len(names))
-        tables.append(build_features(name, dataset, workers, share))
+        tables.append(_table(name, dataset, workers, share, weights))
     return tables[0] if len(tables) == 1 else _joined(spec, tables)
 
 
+def _table(name: str, dataset: Dataset, workers, progress, weights) -> FeatureTable:
+    """The table of one part."""
+    part = None if Path(name).is_file() else read_part(name)
+    if part is not None:
+        return build_embedding(part, dataset, workers, progress, weights)
+    if name not in BUILDERS and not Path(name).is_file():
+        known = ", ".join([*BUILDERS, *BACKBONES])
+        raise UserError(f"Features {name!r} are neither built in ({known}) nor a file; give one of these.")
+    return build_features(name, dataset, workers, progress)
+
+
 def representation_of_files(
-    spec: str, columns: Iterable[str], paths: Iterable[str | Path], workers: int | None = None
+    spec: str,
+    columns: Iterable[str],
+    paths: Iterable[str | Path],
+    workers: int | None = None,
+    weights: str | Path | None = None,
 ) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...]]:
-    """The columns that a run needs, of audio files: table indexed by path, and (path, reason) of those that failed."""
-    return features_of_files(spec, columns, paths, workers)
+    """The columns that a run needs, of audio files: table indexed by path, and (path, reason) of those that failed.
+
+    A file that fails for one part is left out of all.
+    """
+    columns, paths = list(columns), [str(path) for path in paths]
+    parts = [part for name in parts_of(spec) if (part := read_part(name)) is not None]
+    embedded = {column for part in parts for column in column_table(part).index}
+    tables, failures = [], []
+    if others := [column for column in columns if column not in embedded]:
+        table, failed = features_of_files(spec, others, paths, workers)
+        tables, failures = [table], list(failed)
+    for part in parts:
+        table, failed = embedding_of_files(part, paths, workers, weights)
+        tables.append(table)
+        failures += failed
+    values = pd.concat(tables, axis=1, join="inner")[columns]
+    return values, tuple({path: why for path, why in reversed(failures)}.items())
+
+
+def check_weights(spec: str, recorded: Iterable[dict], weights: str | Path | None = None) -> None:
+    """Raise UserError unless the weights found here are those that a run was trained with.
+
+    recorded : the run's `weights`, each with name, source and sha256
+    """
+    known = {entry["name"]: entry for entry in recorded}
+    for part in (read_part(name) for name in parts_of(spec)):
+        if part is None or part.backbone.name not in known:
+            continue
+        then, now = known[part.backbone.name], weights_record(part.backbone, weights)
+        if then.get("sha256") != now.get("sha256"):
+            raise UserError(
+                f"the run was trained with {_words(then)}, but found are {_words(now)}: its model does not fit them; "
+                "name the folder of the former with --weights"
+            )
+
+
+def _words(record: dict) -> str:
+    """Weights in a message."""
+    name, checksum = record["name"], record.get("sha256")
+    return f"random weights of {name}" if checksum is None else f"weights of {name} with SHA-256 {checksum[:12]}"
 
 
 def _share(progress: Progress, number: int, count: int) -> Progress:
