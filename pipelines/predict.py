@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run and the files."""
     parser.add_argument("--run", required=True, help="id or folder of a finished run, or 'latest'")
     parser.add_argument("--workers", type=int, default=0, help="threads (default: one per core)")
+    parser.add_argument("--weights", default="", help="folder of pretrained weights (default: the one of the training)")
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio files of at least 3 s")
 
 
@@ -34,7 +35,11 @@ def main(arguments: argparse.Namespace) -> int:
             f"run {run.run_id!r} holds no model (pipeline {run.about['pipeline']!r}); name a run of 'train'"
         )
     rows, failed = predict(
-        run, json.loads(facts_file.read_text(encoding="utf-8")), arguments.files, arguments.workers or None
+        run,
+        json.loads(facts_file.read_text(encoding="utf-8")),
+        arguments.files,
+        arguments.workers or None,
+        arguments.weights or None,
     )
     targets = run.about["targets"]
     header = ["path", *targets, *(f"{target}_{side}" for target in targets for side in ("lower", "upper"))]
@@ -46,13 +51,16 @@ def main(arguments: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if failed else 0
 
 
-def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[list[dict], int]:
+def predict(
+    run, facts: dict, files: list[str], workers: int | None, weights: str | None = None
+) -> tuple[list[dict], int]:
     """Rows for the CSV, in the order of the files, and how many of them failed.
 
-    Intervals are cut at the ends of the rating scale.
+    Intervals are cut at the ends of the rating scale. `weights` are those of pretrained networks; they must be the ones
+    that the run was trained with.
     """
     from mer_core.models.reductions import split_reduction
-    from mer_core.models.representations import representation_of_files
+    from mer_core.models.representations import check_weights, representation_of_files
     from mer_core.models.store import load_model
 
     source = run.about["features"]["source"]
@@ -64,7 +72,9 @@ def predict(run, facts: dict, files: list[str], workers: int | None) -> tuple[li
         )
     once = list(dict.fromkeys(files))
     table, _ = split_reduction(run.about["features"]["name"])
-    features, failures = representation_of_files(table, facts["columns"], once, workers)
+    weights = weights or run.about["config"].get("weights") or None
+    check_weights(table, run.about.get("weights") or [], weights)
+    features, failures = representation_of_files(table, facts["columns"], once, workers, weights)
     errors = {str(path): reason for path, reason in failures}
     model = load_model(run.folder / "model" / "model.skops")
     low, high = run.about["dataset"]["scale"]
