@@ -11,6 +11,7 @@ from torch import nn
 
 from mer_core.datasets.audio import write_flac
 from mer_core.errors import UserError
+from mer_core.models.networks.midlevel_vgg import MidlevelVgg
 from mer_core.models.networks.residual_cnn import ResidualCnn
 from mer_core.models.training.engine import train
 from mer_core.models.training.losses import ccc_loss
@@ -160,3 +161,28 @@ def test_spectrograms_are_cached_and_failures_are_told(artifacts, tmp_path):
     assert len(stored) == 1
     np.save(stored[0], np.zeros((3, 128), np.float16))  # it is read, not computed again
     assert spectrogram_of_file(tmp_path / "a.flac", style).shape == (3, 128)
+
+
+def test_the_mid_level_front_end_has_313_frames_of_149_bands():
+    style = STYLES["mid-level"]
+    time = np.arange(10 * style.rate) / style.rate
+    table = style.compute((0.2 * np.sin(2 * np.pi * 880 * time)).astype(np.float32))
+    assert table.shape == (style.frames, 149) == (313, 149)
+    assert abs(style.band_hz()[np.asarray(table[100:200], dtype=float).mean(axis=0).argmax()] - 880) < 15
+    np.testing.assert_allclose(style.filters().sum(axis=0), 1)
+    assert (style.compute(np.zeros(30000, np.float32)) == 0).all()
+    click = np.zeros(10 * style.rate, np.float32)
+    click[round(style.rate * 160 / 31.25)] = 1  # the centre of frame 160
+    assert np.asarray(style.compute(click), dtype=float).sum(axis=1).argmax() == 160
+
+
+def test_the_mid_level_network_is_as_listed_and_its_bottleneck_is_all_that_emotions_see():
+    network = MidlevelVgg(outputs=8, qualities=7).eval()
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [64, 64, 128, 128, 256, 256, 384, 512, 256]
+    assert convolutions[0].stride == (2, 2) and convolutions[-1].padding == (0, 0)
+    found = MidlevelVgg(outputs=8, qualities=7, width=0.1).eval()
+    with torch.inference_mode():
+        out = found(torch.randn(2, 313, 149))
+        assert out.shape == (2, 15)
+        torch.testing.assert_close(out[:, 7:], found.emotions(out[:, :7]))
