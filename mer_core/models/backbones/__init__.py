@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mer_core.errors import UserError
-from mer_core.models.backbones import wheel
+from mer_core.models.backbones import hub, wheel
 from mer_core.models.backbones.backbone import Backbone, WeightsFile
 from mer_core.models.backbones.listener import Listener
 from mer_core.models.backbones.weights import find_weights, missing, weights_root
@@ -27,7 +27,7 @@ __all__ = [
     "weights_root",
 ]
 
-FAMILIES = (wheel,)
+FAMILIES = (wheel, hub)
 BACKBONES: dict[str, Backbone] = {name: entry for family in FAMILIES for name, entry in family.BACKBONES.items()}
 RANDOM = "random"
 SEED = 0  # of random weights
@@ -47,7 +47,8 @@ def open_backbone(name: str, weights: str | Path | None = None, hop_s: float | N
     ----------
     name : key of BACKBONES
     weights : folder with one sub-folder per model; None for `MER_WEIGHTS`, or `weights/` in the repository; "random"
-        for untrained weights, which the listener records as {"source": "random"}
+        for untrained weights, which the listener records as {"source": "random"}; "hub" to use what lies in the
+        default folder and to download there what is missing
     hop_s : step from window to window, s; None for the backbone's own
 
     Raises

