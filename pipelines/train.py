@@ -168,8 +168,8 @@ def about_reduction(plan, model, result) -> dict | None:
     if result.components is not None:
         about["agreement"] = round(float(result.components.about["agreement"].median()), 3)
         about["note"] += (
-            "; component k of a group is its k-th in each round, its sign turned to agree with components of all "
-            "tracks, and agreement is the median over components of how well their scores correlate with those"
+            "; a round's components are explained under the names of the components of all tracks that they are most "
+            "like, and agreement is the median absolute correlation of their scores with those"
         )
     return about
 

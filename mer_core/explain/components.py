@@ -2,20 +2,23 @@
 
 Conventions
 -----------
-Components are refitted on every fold's training part. What is called "dissonance PC3" is the third component of that
-group in each fold; folds whose third components differ are not made to agree. The sign of a component is arbitrary, so
-scores are turned to correlate positively with those of the components of all tracks; a value (its SHAP value) does not
-depend on the sign. `agreement` says how alike the folds' components are: the mean over folds of the absolute
-correlation of their scores with those of all tracks, over all tracks. A component that a fold does not have counts
-nothing there, and its score is missing.
+Components are refitted on every fold's training part. Their order and sign are accidents of these tracks: two of like
+variance change places from fold to fold. So each component of a fold is shown under the name of the component of all
+tracks that it is most like: within its group one to one, with the highest sum of absolute correlations of the scores,
+over all tracks (Hungarian method), and turned so that the correlation is positive. Its SHAP values are not touched by
+that. `agreement` is the mean over folds of this absolute correlation: near 1 every fold has found this component, near
+0 the name stands for something else in each. A component that a fold does not have counts nothing there, and its score
+is missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
@@ -23,7 +26,7 @@ from mer_core.features.groups import descriptor_words
 from mer_core.models.reductions import Decorrelate, loadings_table
 
 ALL_GROUPS = "all groups"  # stands where a component is made of columns of every group
-NAMED = 2  # loadings in a component's plain words
+NAMED = 2  # descriptors in a component's plain words
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,19 @@ def merge_folds(
     columns : what each raw column means, from `describe_columns`
     folds : per fold, its tracks (n,) bool, `component_scores` of all tracks, attributions (m, k, t) of its own
     """
-    most = max(len(block["loadings"]) for block in model["reduce"].blocks_.values())
-    widest = max(scores.shape[1] for _, scores, _ in folds) + most
-    common = clone(model[:2]).set_params(reduce__components=widest).fit(matrix)
+    counts = {
+        group: max(_group_of(scores.columns).count(group) for _, scores, _ in folds)
+        for group in dict.fromkeys(group for _, scores, _ in folds for group in _group_of(scores.columns))
+    }
+    names = [f"{group} PC{rank}".strip() for group, count in counts.items() for rank in range(1, count + 1)]
+    common = clone(model[:2]).set_params(reduce__components=max(counts.values())).fit(matrix)
     reference = pd.DataFrame(common.transform(matrix), columns=common[-1].get_feature_names_out())
-    found = {name for _, scores, _ in folds for name in scores}
-    names = [name for name in reference if name in found]
-    names += sorted(found.difference(names), key=lambda name: (name.rpartition("PC")[0], int(name.rpartition("PC")[2])))
+    reference = reference.reindex(columns=names, fill_value=0.0).to_numpy()
     out = np.full((len(matrix), len(names)), np.nan)
     values = np.zeros((len(matrix), len(names), folds[0][2].shape[2]))
     likeness = np.full((len(folds), len(names)), np.nan)
     for number, (tracks, scores, attributions) in enumerate(folds):
-        positions = pd.Index(names).get_indexer(scores.columns)
-        alike = _correlations(scores, reference.reindex(columns=scores.columns))
+        positions, alike = _matched(scores, reference, names)
         out[np.ix_(tracks, positions)] = scores.to_numpy()[tracks] * np.where(alike < 0, -1.0, 1.0)
         values[np.ix_(tracks, positions)] = attributions
         likeness[number, positions] = np.abs(alike)
@@ -80,27 +83,45 @@ def merge_folds(
     return Components(about.assign(agreement=np.nanmean(likeness, axis=0).round(3)), out, values)
 
 
+def _matched(scores: pd.DataFrame, reference: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Position in `names` of each of a fold's components (k,), and its correlation with the reference there."""
+    correlation = _correlations(scores.to_numpy(), reference)
+    own, other = (np.asarray(_group_of(table), dtype=object) for table in (scores.columns, names))
+    positions = np.empty(len(own), dtype=int)
+    for group in dict.fromkeys(own):
+        mine, theirs = np.flatnonzero(own == group), np.flatnonzero(other == group)
+        rows, places = linear_sum_assignment(np.abs(correlation[np.ix_(mine, theirs)]), maximize=True)
+        positions[mine[rows]] = theirs[places]
+    return positions, correlation[np.arange(len(own)), positions]
+
+
+def _group_of(names: Iterable[str]) -> list[str]:
+    """The group in "dissonance PC3", "" in "PC3"."""
+    return [name.rpartition("PC")[0].strip() for name in names]
+
+
 def describe_components(reduce, columns: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """What each component means, in the form of `describe_columns`: named by its group and its strongest loadings.
 
+    The musical label is the group, or the component itself where components are made of all columns.
+
     reduce : fitted `GroupPca` or `GlobalPca`; columns : of the raw table; names : components, some of which it may lack
     """
-    strongest = loadings_table(reduce, columns).groupby("component", sort=False).head(NAMED)
-    words = descriptor_words()
-    said = {}
+    loadings = loadings_table(reduce, columns)
+    loadings["descriptor"] = columns["descriptor"].loc[loadings["column"]].to_numpy()
+    each = loadings.drop_duplicates(["component", "descriptor"])
+    strongest = each.groupby("component", sort=False).head(NAMED)
+    words, said = descriptor_words(), {}
     for name, rows in strongest.groupby("component", sort=False):
-        descriptors = columns.loc[rows["column"], "descriptor"]
         signs = np.where(rows["loading"] < 0, "less", "more")
-        said[name] = "; ".join(
-            f"{sign} {words.get(what, what)} {statistic}"
-            for sign, what, statistic in zip(signs, descriptors, rows["statistic"], strict=True)
-        )
+        parts = zip(signs, rows["descriptor"], rows["statistic"], strict=True)
+        said[name] = ": " + "; ".join(f"{sign} {words.get(what, what)} {statistic}" for sign, what, statistic in parts)
     table = []
     for name in names:
-        group, rank = name.rpartition("PC")[0].strip() or ALL_GROUPS, name.rpartition("PC")[2]
-        title = f"component {rank} of {group.replace('_', ' ')}"
-        plain = f"{title}: {said[name]}" if name in said else title
-        table.append((name, "component", name, group, "mixed", plain))
+        group, rank = _group_of([name])[0], name.rpartition("PC")[2]
+        title = f"{group.replace('_', ' ') or 'component'} {rank}"
+        plain = f"{title}{said.get(name, '')} (component)"
+        table.append((name, "component", name, group or ALL_GROUPS, group or name, plain))
     return pd.DataFrame(
         table,
         index=pd.Index(names, name="column", dtype=object),
@@ -109,7 +130,11 @@ def describe_components(reduce, columns: pd.DataFrame, names: list[str]) -> pd.D
     )
 
 
-def _correlations(scores: pd.DataFrame, reference: pd.DataFrame) -> np.ndarray:
-    """Pearson correlation of each pair of columns (k,); NaN where the reference has no such column."""
-    a, b = (table.to_numpy() - table.to_numpy().mean(axis=0) for table in (scores, reference))
-    return (a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson correlations (columns of a, columns of b); 0 with a constant column."""
+    unit = []
+    for table in (a, b):
+        centred = table - table.mean(axis=0)
+        length = np.linalg.norm(centred, axis=0)
+        unit.append(centred / np.where(length > 0, length, 1.0))
+    return unit[0].T @ unit[1]
