@@ -7,17 +7,18 @@ its own fold's model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from mer_core.compute import map_items
+from mer_core.compute import Outcome, map_items
 from mer_core.evaluate.significance import permutation_test
 from mer_core.evaluate.splits import Split, inner_folds
 from mer_core.explain.components import Components, component_scores, merge_folds
+from mer_core.explain.grouped import explain_groups
 from mer_core.explain.shapley import explain_regressor
 from mer_core.models.regressors import FAMILIES, make_regressor, width
 
@@ -32,7 +33,8 @@ class CrossValidation:
     tested : ids of the tracks that were held out by some model, in the order of the feature table
     fold : (n,) the fold or part that each was held out in
     predicted : (n, t) on the rating scale
-    base, values : (n, t) and (n, p, t) attributions, or None when none were asked for; (n, q, t) with `components`
+    base, values : (n, t) and (n, p, t) attributions, or None when none were asked for; (n, q, t) with `components`,
+        (n, G, t) of groups
     chosen : parameters that were tuned in each round, empty dicts where nothing was
     validation : (m, t) errors (true - predicted) on the validation part of a hold-out, None for folds
     chunks : where tracks were cut and their predictions averaged, the predictions of the chunks
@@ -80,38 +82,66 @@ def cross_validate(
     progress: Progress | None = None,
     reduction: str | None = None,
     columns: pd.DataFrame | None = None,
+    components: Mapping[int | str, int] | None = None,
+    together: Sequence[str] | None = None,
 ) -> CrossValidation:
     """Fit one model per round of the split, predict its held-out tracks and, when asked, explain those predictions.
 
     features : (n, p) index track_id; ratings : (n, t) same index; groups : same index
     tune : choose the family's parameters inside each training part by grouped folds (nested cross-validation)
     reduction, columns : as in `make_regressor`
+    components : of each round, by its part; how many are kept (of each group), where that is known beforehand
+    together : (p,) group of each column, to explain whole groups instead of columns or components
     """
     matrix, truth = features.to_numpy(), ratings.to_numpy()
     checked = features.index.isin(split.members("validation"))
     kind = {"reduction": reduction, "columns": columns}
 
     def one_round(job: tuple) -> _Round:
-        _, train, test = job
+        part, train, test = job
         train, test = features.index.isin(train), features.index.isin(test)
         tuned = choose_parameters(features[train], ratings[train], groups[train], family, seed, **kind) if tune else {}
-        model = make_regressor(family, seed, **kind, **tuned).fit(matrix[train], truth[train])
+        model = make_regressor(family, seed, **kind, **tuned)
+        if components is not None:
+            model.set_params(reduce__components=components[part])
+            tuned = tuned | {"components": components[part]}
+        model.fit(matrix[train], truth[train])
         predicted = model.predict(matrix[test]).reshape(test.sum(), -1)
-        base, values = explain_regressor(model, matrix[train], matrix[test]) if explain else (None, None)
+        base = values = None
+        if explain:
+            base, values = _attribute(model, matrix[train], matrix[test], together, seed)
         errors = truth[checked] - model.predict(matrix[checked]).reshape(checked.sum(), -1) if checked.any() else None
-        scores = component_scores(model, matrix) if explain else None
+        scores = component_scores(model, matrix) if explain and together is None else None
         return _Round(test, predicted, base, values, tuned, errors, model, scores)
 
+    outcomes = map_items(one_round, split.rounds(), workers=workers, progress=progress)
+    return _gathered(outcomes, features, truth, columns, explain)
+
+
+def _attribute(
+    model: Pipeline, background: np.ndarray, rows: np.ndarray, together: Sequence[str] | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    if together is None:
+        return explain_regressor(model, background, rows)
+    return explain_groups(model, background, rows, together, seed)
+
+
+def _gathered(
+    outcomes: list[Outcome], features: pd.DataFrame, truth: np.ndarray, columns: pd.DataFrame | None, explain: bool
+) -> CrossValidation:
+    """The rounds' predictions and attributions in the order of the tracks."""
     predicted = np.full(truth.shape, np.nan)
     fold = np.full(len(features), None, dtype=object)
     rounds = []
-    for outcome in map_items(one_round, split.rounds(), workers=workers, progress=progress):
+    for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
         rounds.append(outcome.value)
         predicted[outcome.value.test], fold[outcome.value.test] = outcome.value.predicted, outcome.item[0]
     held = np.array([part is not None for part in fold])
-    base, values, components = _attributions(rounds, held, matrix, truth, columns) if explain else (None, None, None)
+    base = values = found = None
+    if explain:
+        base, values, found = _attributions(rounds, held, features.to_numpy(), truth, columns)
     return CrossValidation(
         features.index[held],
         fold[held],
@@ -121,7 +151,7 @@ def cross_validate(
         tuple(one.parameters for one in rounds),
         rounds[-1].errors,
         n_inputs=tuple(width(one.model) for one in rounds),
-        components=components,
+        components=found,
     )
 
 
@@ -136,7 +166,7 @@ def _attributions(
         found = merge_folds(rounds[0].model, matrix, columns, [(one.test, one.scores, one.values) for one in rounds])
         found = Components(found.about, found.scores[held], found.values[held])
         return base[held], found.values, found
-    values = np.zeros((*matrix.shape, truth.shape[1]))
+    values = np.zeros((len(matrix), *rounds[0].values.shape[1:]))
     for one in rounds:
         values[one.test] = one.values
     return (base, values, None) if held.all() else (base[held], values[held], None)

@@ -5,7 +5,7 @@ Conventions: rows are tracks, in the order of the feature table; one column per 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from mer_core.evaluate.protocols import PROTOCOLS, Chunks, chunk_features, count
 from mer_core.evaluate.scoring import score_parts
 from mer_core.evaluate.splits import Split, check_disjoint
 from mer_core.explain.attribution import FeatureExplanation
+from mer_core.explain.grouped import group_columns, group_levels
 from mer_core.features import FeatureTable, describe_columns
 from mer_core.models.reductions import split_reduction
 from mer_core.models.regressors import make_regressor
@@ -156,11 +157,20 @@ def _chunk_table(plan: Plan, dataset: Dataset, tracks: pd.Index) -> tuple[pd.Dat
 
 
 def fit_folds(
-    plan: Plan, data: Data, explain: bool, progress: Progress, columns: pd.Index | None = None
+    plan: Plan,
+    data: Data,
+    explain: bool,
+    progress: Progress,
+    columns: pd.Index | None = None,
+    *,
+    method: str = "shap",
+    components: Mapping[int | str, int] | None = None,
 ) -> CrossValidation:
     """Train and test under the protocol's split; predictions are of tracks.
 
     columns : the columns to learn from, as they are; all of them, with the plan's reduction, when None
+    method : of the explanation, "shap" of columns or components, or "grouped" of whole perceptual groups
+    components : of each round, as in `cross_validate`
     """
     options = {"tune": PROTOCOLS[plan.protocol].tuned, "workers": plan.workers}
     rounds = "training part" if "test" in data.split.parts else f"{len(data.split.parts)} folds"
@@ -168,8 +178,11 @@ def fit_folds(
     options["progress"] = lambda fraction, _: progress(fraction, doing)
     if columns is None and plan.reduction is not None:
         options |= {"reduction": plan.reduction, "columns": data.table.columns.loc[data.features.columns]}
+    options |= {} if components is None else {"components": components}
     if data.chunks is None:
         features = data.features if columns is None else data.features[columns]
+        if explain and method == "grouped":
+            options["together"] = tuple(data.table.columns["group"].loc[features.columns])
         return cross_validate(
             features, data.ratings, data.groups, data.split, plan.model, plan.seed, explain=explain, **options
         )
@@ -228,27 +241,39 @@ def track_table(dataset: Dataset, data: Data) -> pd.DataFrame:
     return pd.concat([head, dataset.ratings.loc[index], spread, metadata], axis=1).rename_axis("track_id").reset_index()
 
 
-def explanation_of(data: Data, result: CrossValidation, scale: tuple[float, float]) -> FeatureExplanation:
-    """SHAP values of all out-of-fold predictions, in our own format: of columns, or of the folds' components."""
-    found = result.components
+def explanation_of(
+    data: Data, result: CrossValidation, scale: tuple[float, float], method: str = "shap"
+) -> FeatureExplanation:
+    """Values of all out-of-fold predictions, in our own format: of columns, of the folds' components, or of groups."""
+    columns, features = data.table.columns.loc[data.features.columns], data.features.loc[result.tested].to_numpy()
+    if method == "grouped":
+        columns, features = group_columns(columns), group_levels(features, tuple(columns["group"]))
+    elif result.components is not None:
+        columns, features = result.components.about, result.components.scores
     return FeatureExplanation(
-        method="shap",
+        method=method,
         tracks=tuple(result.tested),
-        columns=data.table.columns.loc[data.features.columns] if found is None else found.about,
+        columns=columns,
         targets=tuple(data.ratings),
         base=result.base,
         values=result.values,
-        features=data.features.loc[result.tested].to_numpy() if found is None else found.scores,
+        features=features,
         predicted=result.predicted,
         scale=scale,
     )
 
 
-def final_model(plan: Plan, data: Data) -> tuple[Pipeline, dict]:
-    """The model for new files, fitted on all tracks, and the parameters that were chosen for it."""
+def final_model(plan: Plan, data: Data, components: int | None = None) -> tuple[Pipeline, dict]:
+    """The model for new files, fitted on all tracks, and the parameters that were chosen for it.
+
+    components : that it keeps (of each group), where that was chosen
+    """
     parameters = {}
     kind = {"reduction": plan.reduction, "columns": data.table.columns.loc[data.features.columns]}
     if PROTOCOLS[plan.protocol].tuned:
         parameters = choose_parameters(data.features, data.ratings, data.groups, plan.model, plan.seed, **kind)
     model = make_regressor(plan.model, plan.seed, **kind, **parameters)
+    if components is not None:
+        model.set_params(reduce__components=components)
+        parameters = parameters | {"components": components}
     return model.fit(data.features.to_numpy(), data.ratings.to_numpy()), parameters
