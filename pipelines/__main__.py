@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 import typing
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 
 import pipelines
@@ -113,15 +114,18 @@ def config_parser(name: str, module) -> argparse.ArgumentParser:
     for item in fields(module.Config):
         text = item.metadata["help"].replace("%", "%%")
         required = item.default is MISSING
+        flag = {"nargs": "?", "const": True} if types[item.name] is bool else {}  # `--flag` alone, or `--flag yes`
         shown = ",".join(item.default) if isinstance(item.default, tuple) else item.default
+        shown = {True: "yes", False: "no"}[shown] if isinstance(shown, bool) else shown
         parser.add_argument(
             f"--{item.name.replace('_', '-')}",
-            type=_words if typing.get_origin(types[item.name]) is tuple else types[item.name],
+            type=_reader(types[item.name]),
             default=None if required else item.default,
             required=required,
             choices=item.metadata["choices"],
             metavar=None if item.metadata["choices"] else item.name.upper(),
             help=text if required else f"{text} (default: {shown})",
+            **flag,
         )
     parser.add_argument(
         "--run-id", default=None, metavar="ID", help="name of the run folder (default: made from time and config)"
@@ -130,6 +134,21 @@ def config_parser(name: str, module) -> argparse.ArgumentParser:
         "--json", action="store_true", help="print metrics.json to standard output instead of the folder"
     )
     return parser
+
+
+def _reader(kind: object) -> Callable[[str], object]:
+    """What turns an option's text into its type."""
+    if kind is bool:
+        return _truth
+    return _words if typing.get_origin(kind) is tuple else kind
+
+
+def _truth(text: str) -> bool:
+    """Read yes or no."""
+    answers = {"yes": True, "true": True, "no": False, "false": False}
+    if text.lower() not in answers:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
+    return answers[text.lower()]
 
 
 def _words(text: str) -> tuple[str, ...]:

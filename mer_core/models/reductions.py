@@ -26,6 +26,7 @@ from mer_core.features.groups import UNMAPPED
 THRESHOLD, VARIANCE = 0.95, 0.95
 RANK = 1e-10  # a component with a smaller part of the largest one's variance is rounding, not a component
 EVERYTHING = "all"  # stands for a group where components are made of all columns
+TOP = 20  # loadings of each component in `reduction_tables`
 
 
 class Decorrelate(TransformerMixin, BaseEstimator):
@@ -239,10 +240,10 @@ def members_of(groups: tuple[str, ...]) -> dict[str, np.ndarray]:
     return {group: np.flatnonzero(labels == group) for group in dict.fromkeys(groups) if group != UNMAPPED}
 
 
-def loadings_table(fitted: GroupPca | GlobalPca, columns: pd.DataFrame) -> pd.DataFrame:
+def loadings_table(fitted: GroupPca | GlobalPca, columns: pd.DataFrame, top: int | None = None) -> pd.DataFrame:
     """What each component is made of.
 
-    columns : as for `make_reduction`
+    columns : as for `make_reduction`; top : how many loadings of each component, all when None
 
     Returns
     -------
@@ -252,7 +253,7 @@ def loadings_table(fitted: GroupPca | GlobalPca, columns: pd.DataFrame) -> pd.Da
     for group, block in fitted.blocks_.items():
         about = columns.iloc[block["columns"]]
         for name, loadings in zip(_names({group: block}), block["loadings"], strict=True):
-            order = np.argsort(-np.abs(loadings), kind="stable")
+            order = np.argsort(-np.abs(loadings), kind="stable")[:top]
             rows = about.iloc[order][["lld", "statistic"]].rename_axis("column").reset_index()
             tables.append(rows.assign(component=name, group=group, loading=loadings[order]))
     return pd.concat(tables, ignore_index=True)[["component", "group", "column", "lld", "statistic", "loading"]]
@@ -270,7 +271,7 @@ def spectrum_table(fitted: GroupPca | GlobalPca) -> pd.DataFrame:
 
 
 def reduction_tables(fitted: Decorrelate | GroupPca | GlobalPca, columns: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What a fitted reduction did, as tables: "reduction", "spectrum" and "loadings", those that it has.
+    """What a fitted reduction did: tables "reduction", "spectrum" and "loadings" (the strongest), those that it has.
 
     columns : as for `make_reduction`
     """
@@ -279,7 +280,7 @@ def reduction_tables(fitted: Decorrelate | GroupPca | GlobalPca, columns: pd.Dat
     if decorrelate is not None:
         tables["reduction"] = decorrelate.decisions(columns.index)
     if not isinstance(fitted, Decorrelate):
-        tables |= {"spectrum": spectrum_table(fitted), "loadings": loadings_table(fitted, columns)}
+        tables |= {"spectrum": spectrum_table(fitted), "loadings": loadings_table(fitted, columns, TOP)}
     return tables
 
 
