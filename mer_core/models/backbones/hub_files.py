@@ -28,7 +28,8 @@ def fetch(backbone: Backbone) -> None:
     ------
     UserError : a backbone that is not on the hub, no network, a repository that refuses, or no space
     """
-    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub import model_info, snapshot_download
+    from huggingface_hub.errors import HTTPError  # of the library it asks with
 
     if not backbone.hub:
         raise UserError(
@@ -38,10 +39,10 @@ def fetch(backbone: Backbone) -> None:
     folder = weights_root() / backbone.weights_folder
     wanted = [name.split("|") for name, _ in backbone.files]
     try:
-        there = set(list_repo_files(backbone.hub))
+        there = {file.rfilename for file in model_info(backbone.hub).siblings}
         names = [next((name for name in names if name in there), names[0]) for names in wanted]
         snapshot_download(backbone.hub, local_dir=folder, allow_patterns=names)
-    except OSError as error:  # the hub's own errors are OSErrors too
+    except (OSError, HTTPError) as error:
         raise UserError(
             f"--weights hub: {backbone.hub} could not be fetched ({str(error).splitlines()[0]}); check the network, or "
             f"put its files into {folder}"
