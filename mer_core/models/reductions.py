@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mer_core.errors import UserError
 from mer_core.features.groups import UNMAPPED
+from mer_core.features.table import BUILDERS
 
 THRESHOLD, VARIANCE = 0.95, 0.95
 RANK = 1e-10  # a component with a smaller part of the largest one's variance is rounding, not a component
@@ -196,16 +197,26 @@ def split_reduction(spec: str) -> tuple[str, str | None]:
 
     Raises
     ------
-    UserError : a reduction of nothing
+    UserError : a reduction of nothing, two of them, or of `stats8` and its like by an unknown name
     """
-    base, reduction = spec, None
-    if not Path(spec).is_file():
-        reduction = next((name for name in REDUCTIONS if spec == name or spec.endswith(f"-{name}")), None)
-    if reduction is not None:
-        base = spec.removesuffix(reduction).removesuffix("-")
+    reduction = None if Path(spec).is_file() else _reduction_of(spec)
+    if reduction is None:
+        table, _, rest = spec.partition("-")
+        if table in BUILDERS and rest.isalpha():
+            raise UserError(
+                f"--features {spec}: {rest} is no reduction; choose {', '.join(REDUCTIONS)}, or {table} alone"
+            )
+        return spec, None
+    base = spec.removesuffix(reduction).removesuffix("-")
     if not base:
-        raise UserError(f"--features {spec!r} names no table to reduce; give one, such as stats8-{reduction or spec}")
+        raise UserError(f"--features {spec} names no table to reduce; give one, such as stats8-{reduction}")
+    if not Path(base).is_file() and (inner := _reduction_of(base)):
+        raise UserError(f"--features {spec} names two reductions; keep {inner} or {reduction}")
     return base, reduction
+
+
+def _reduction_of(spec: str) -> str | None:
+    return next((name for name in REDUCTIONS if spec == name or spec.endswith(f"-{name}")), None)
 
 
 def make_reduction(name: str, columns: pd.DataFrame, **parameters) -> Decorrelate | GroupPca | GlobalPca:
