@@ -1,18 +1,27 @@
-"""The same model under several protocols and label versions, side by side; or finished runs, pair by pair.
+"""Which route is best, and by how much? Features x models x data sets, from one data set to another, or finished runs.
 
-Every protocol that leaks says so, with counts. A DEAM result has two columns: labels corrected, and as published; both
-are learned under the same split. Runs are compared by a bootstrap over groups of the difference of their scores: none
-is called better where the 95 % interval of the difference holds zero.
+Four comparisons; the options decide which one is made:
+
+  --models ridge,blend,... (or several --features or data sets): every table of features with every family on every data
+      set. Each cell is tested once, on the same folds; the choice is made inside the training parts. "--features all"
+      names the eight sets of statistics, "--models all" every family.
+  --train-on A --test-on B: learn on one data set and predict another, on the columns that both have; ratings are mapped
+      from A's scale onto B's. Where both are the same, its folds are held out: what is to be lost.
+  --runs RUN,RUN: finished runs, pair by pair.
+  otherwise: one model under several protocols and label versions. Every protocol that leaks says so, with counts; a
+      DEAM result has two columns, labels corrected and as published, both learned under the same split.
+
+Differences are judged by a bootstrap over groups: nothing is called better where the 95 % interval of the difference
+holds zero.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from itertools import combinations
 
 from mer_core.errors import UserError
 from pipelines import option
+from pipelines.comparisons import listed
 from pipelines.train import MODELS, PROTOCOLS, check_resamples
 
 
@@ -20,221 +29,81 @@ from pipelines.train import MODELS, PROTOCOLS, check_resamples
 class Config:
     """Options of `compare`."""
 
-    dataset: str = option("demo", "'demo', or a folder in the layout 'tracks' or 'deam'")
-    layout: str = option("auto", "layout of the folder", ("auto", "deam", "tracks"))
-    features: str = option("stats8", "stats8, stats15, or a Parquet/CSV table keyed by track_id or song_id")
-    model: str = option("ridge", "family of the regressor", MODELS)
-    protocols: tuple[str, ...] = option(PROTOCOLS, "protocols of train, comma-separated")
+    dataset: str = option("demo", "'demo', or a folder in the layout 'tracks' or 'deam'; several, comma-separated")
+    features: str = option(
+        "stats8",
+        "features as in train, such as stats8, stats15-decorrelated or a table; several, comma-separated, or 'all'",
+    )
+    models: tuple[str, ...] = option((), f"families to compare on the same folds: {','.join(MODELS)}, or 'all'")
+    train_on: str = option("", "data sets to learn from, comma-separated; with --test-on")
+    test_on: str = option("", "data sets to predict, comma-separated; with --train-on")
+    runs: tuple[str, ...] = option(
+        (), "finished runs to compare pair by pair, comma-separated; then nothing is trained"
+    )
+    model: str = option("ridge", "family of the regressor, where --models names none", MODELS)
+    protocols: tuple[str, ...] = option(PROTOCOLS, "protocols of train for one model, comma-separated")
+    layout: str = option("auto", "layout of the folders", ("auto", "deam", "tracks"))
     labels: str = option(
         "both",
-        "label versions of DEAM: both, or one of them; other data sets have one",
+        "label versions of DEAM: both (protocols only; else corrected), or one of them; other data sets have one",
         ("both", "corrected", "published"),
     )
     targets: tuple[str, ...] = option(("valence", "arousal"), "ratings to predict, comma-separated")
-    runs: tuple[str, ...] = option(
-        (), "finished runs to compare pair by pair, comma-separated; then nothing is trained"
+    align: str = option(
+        "train",
+        "from data set to data set, columns are scaled as in the training data; or in each by itself, which looks at "
+        "all tracks of the test data, not at their ratings",
+        ("train", "each", "both"),
+    )
+    weights: str = option(
+        "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
     )
     seed: int = option(42, "seed of folds, models and resampling")
     resamples: int = option(1000, "bootstrap resamples (over groups) of each interval")
     workers: int = option(0, "threads (0: one per core)")
 
 
+def kind(config: Config) -> str:
+    """Which of the four comparisons the options ask for: "runs", "transfer", "matrix" or "protocols"."""
+    if config.runs:
+        return "runs"
+    if config.train_on or config.test_on:
+        return "transfer"
+    several = max(len(listed(config.features)), len(listed(config.dataset))) > 1
+    return "matrix" if config.models or several or config.features == "all" else "protocols"
+
+
 def words(config: Config) -> tuple[str, ...]:
     """What a run's name is made of."""
-    return ("runs",) if config.runs else (config.dataset, config.features, config.model)
+    return {
+        "runs": ("runs",),
+        "transfer": ("transfer", *listed(config.train_on)[:1], *listed(config.test_on)[:1]),
+        "matrix": ("matrix", *listed(config.dataset)[:2]),
+        "protocols": (config.dataset, config.features, config.model),
+    }[kind(config)]
 
 
 def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 1.0)) -> str:
-    """Make the run folder and fill it with one of the two comparisons; return the run's id."""
+    """Make the run folder and fill it with one of the four comparisons; return the run's id."""
+    import importlib
+
     from mer_core.runs import RunWriter
 
+    chosen = kind(config)
+    check(config, chosen)
+    module = importlib.import_module(f"pipelines.comparisons.{'finished' if chosen == 'runs' else chosen}")
     with RunWriter(run_id, "compare", config, job, span) as writer:
-        if config.runs:
-            compare_finished(config, writer)
-        else:
-            compare_protocols(config, writer)
+        writer.about(comparison=chosen)
+        module.compare(config, writer)
     return run_id
 
 
-def compare_protocols(config: Config, writer) -> None:
-    """Train under each protocol and label version; write `comparison.parquet` and `metrics.json`, print a table."""
-    import pandas as pd
-
-    from mer_core.evaluate.protocols import PROTOCOLS as REGISTRY
-    from mer_core.models.reductions import split_reduction
-    from mer_core.models.representations import build_representation
-    from mer_core.runs import describe_dataset
-
-    unknown = [name for name in config.protocols if name not in REGISTRY]
-    if unknown or not config.protocols:
-        raise UserError(
-            f"--protocols {','.join(unknown) or 'is empty'}: no such protocol; choose from {', '.join(REGISTRY)}"
-        )
-    writer.progress(0.0, f"loading {config.dataset}")
-    datasets = load_versions(config)
-    first = datasets[0]
-    table = build_representation(
-        split_reduction(config.features)[0],
-        first,
-        config.workers or None,
-        lambda done, said: writer.progress(0.4 * done, said),
-    )
-    rows, refused = [], {}
-    for number, name in enumerate(config.protocols):
-        writer.progress(0.4 + 0.55 * number / len(config.protocols), f"{config.model} under {name}")
-        try:
-            rows += rows_of(config, name, datasets, table)
-        except UserError as error:
-            refused[name] = str(error)
-    if not rows:
-        raise UserError(f"no protocol can be served; {config.protocols[0]}: {refused[config.protocols[0]]}")
-    writer.about(
-        dataset=describe_dataset(first),
-        features={
-            "name": config.features,
-            "source": table.source,
-            "n_columns": table.values.shape[1],
-            "failures": table.failures,
-            "notes": table.notes,
-        },
-        model=config.model,
-        targets=list(config.targets),
-        protocol=None,
-        protocols={name: REGISTRY[name].summary for name in config.protocols},
-        refused=refused,
-        seed=config.seed,
-        weights=None,
-    )
-    flat = pd.DataFrame(rows).assign(leaks=[" ".join(row["leaks"]) for row in rows])
-    writer.write_table("comparison", flat)
-    metrics = {"schema": 1, "protocol": None, "targets": {}, "comparison": rows, "refused": refused}
-    writer.write_json("metrics.json", metrics)
-    say([*side_by_side(flat), *(f"{name}: not done. {why}" for name, why in refused.items())], writer)
-
-
-def load_versions(config: Config) -> list:
-    """The dataset in each label version asked for; one where it has only one."""
-    from mer_core.datasets import load
-
-    if config.labels != "both":
-        return [load(config.dataset, config.layout, config.labels)]
-    first = load(config.dataset, config.layout, "corrected")
-    if first.label_version != "corrected":
-        return [first]
-    return [first, load(config.dataset, config.layout, "published")]
-
-
-def rows_of(config: Config, protocol: str, datasets: list, table) -> list[dict]:
-    """Scores of the model under one protocol: a row per label version, target and part."""
-    from mer_core.evaluate.experiment import Plan, align, check_targets, fit_folds
-    from mer_core.evaluate.scoring import ceilings, score_parts
-
-    plan = Plan(config.features, config.model, protocol, config.targets, config.seed, config.workers or None)
-    rows, split = [], None
-    for dataset in datasets:
-        check_targets(config.targets, dataset)
-        check_resamples(config.resamples)
-        data = align(plan, dataset, table, split)
-        # Label versions are compared under one split, which is balanced by the first version's ratings.
-        split = data.split if data.chunks is None else data.chunks.split
-        result = fit_folds(plan, data, False, lambda fraction, message: None)
-        true, parts = data.ratings.loc[result.tested], data.parts.loc[result.tested]
-        groups = data.groups.loc[result.tested]
-        scores = score_parts(true, result.predicted, groups, parts, config.resamples, config.seed)
-        limits = ceilings(true, parts, dataset, scores)
-        facts = {"protocol": protocol, "labels": dataset.label_version, "learned_from": len(split.rounds()[0][1])}
-        said = [leak["sentence"] for leak in data.leaks]
-        rows += [facts | row | {"leaks": said} for row in score_rows(scores, limits)]
-    return rows
-
-
-def score_rows(scores: dict, limits: dict) -> list[dict]:
-    """Scores of every target and part as flat rows, with the share of the human ceiling where it is known."""
-    rows = []
-    for target, parts in scores.items():
-        for part, score in parts.items():
-            limit = limits.get(target, {})
-            limit = limit if part == "all" else limit.get("parts", {}).get(part, {})
-            row = {"target": target, "part": part, "n": score["n"]}
-            for metric in ("r2", "rmse", "ccc"):
-                row |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), score[metric], strict=True))
-            rows.append(row | {"share_of_ceiling": limit.get("share")})
-    return rows
-
-
-def side_by_side(table) -> list[str]:
-    """Lines to read: protocol, target and part down, label versions across; then what leaks."""
-    versions = list(table["labels"].unique())
-    lines = [f"{'protocol':14}{'target':10}{'part':6}{'n':>5}  " + "".join(f"R2, {name:24}" for name in versions)]
-    for (protocol, target, part), rows in table.groupby(["protocol", "target", "part"], sort=False):
-        by_version = rows.set_index("labels")
-        cells = (_cell(by_version.loc[name]) for name in versions)
-        lines.append(f"{protocol:14}{target:10}{part:6}{rows['n'].iloc[0]:>5}  " + "".join(f"{c:28}" for c in cells))
-    for protocol, rows in table.groupby("protocol", sort=False):
-        lines.append(f"{protocol}: {rows['leaks'].iloc[0] or 'nothing leaks.'}")
-    return [line.rstrip() for line in lines]
-
-
-def _cell(row) -> str:
-    import math
-
-    if row["r2"] is None or math.isnan(row["r2"]):
-        return "undefined"
-    interval = "" if row["r2_low"] is None else f" [{row['r2_low']:.3f}, {row['r2_high']:.3f}]"
-    share = row["share_of_ceiling"]
-    return f"{row['r2']:.3f}{interval}" + ("" if share is None or math.isnan(share) else f" {share:.0%}")
-
-
-def compare_finished(config: Config, writer) -> None:
-    """Compare finished runs pair by pair; write `comparison.parquet` and `metrics.json`, print who is better."""
-    import pandas as pd
-
-    from mer_core.runs import compare_runs, read_run
-
-    runs = [read_run(name) for name in dict.fromkeys(config.runs)]
-    if len(runs) < 2:
-        raise UserError(f"--runs {','.join(config.runs)} names {len(runs)} run; give at least two finished runs")
-    pairs, rows = [], []
-    for number, (a, b) in enumerate(combinations(runs, 2)):
-        writer.progress(0.9 * number / max(1, len(runs) * (len(runs) - 1) / 2), f"{a.run_id} against {b.run_id}")
-        pair = {"a": a.run_id, "b": b.run_id, **compare_runs(a, b, config.resamples, config.seed)}
-        pairs.append(pair)
-        rows += pair_rows(pair)
-    facts = {key: runs[0].about.get(key) for key in ("dataset", "targets", "weights")}
-    writer.about(**facts, protocol=None, seed=config.seed, compared=[run.run_id for run in runs])
-    writer.write_table("comparison", pd.DataFrame(rows))
-    writer.write_json("metrics.json", {"schema": 1, "protocol": None, "targets": {}, "pairs": pairs})
-    leaks = dict.fromkeys(sentence for pair in pairs for sentence in pair["leaks"])
-    told = ["A run that leaks is not called better than another.", *leaks] if leaks else []
-    say([*map(_verdict, rows), *told], writer)
-
-
-def pair_rows(pair: dict) -> list[dict]:
-    """Differences of one pair as flat rows."""
-    rows = []
-    for target, about in pair["targets"].items():
-        for metric in ("r2", "rmse", "ccc"):
-            found = about[metric]
-            row = {"run_a": pair["a"], "run_b": pair["b"], "target": target, "n": about["n"], "metric": metric}
-            row |= {"a": found["a"], "b": found["b"]}
-            row |= dict(zip(("difference", "low", "high"), found["difference"], strict=True))
-            winner = pair[found["winner"]] if found["winner"] else None
-            rows.append(row | {"better": winner})
-    return rows
-
-
-def _verdict(row: dict) -> str:
-    names = {"r2": "R2", "rmse": "RMSE", "ccc": "CCC"}
-    found = f"{row['target']} {names[row['metric']]}, {row['n']} tracks: {row['run_a']} against {row['run_b']}"
-    if row["difference"] is None or row["low"] is None:
-        return f"{found}: no difference can be told."
-    difference = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-    verdict = f"{row['better']} is better" if row["better"] else "neither is shown to be better"
-    return f"{found}: {difference}; {verdict}."
-
-
-def say(lines: list[str], writer) -> None:
-    """Print lines to standard error, and keep them in the log."""
-    for line in lines:
-        writer.log(line)
-        print(line, file=sys.stderr)
+def check(config: Config, chosen: str) -> None:
+    """Raise UserError for options that cannot be, before the long work begins."""
+    check_resamples(config.resamples)
+    if unknown := [name for name in config.models if name not in (*MODELS, "all")]:
+        raise UserError(f"--models {unknown[0]}: no such family; choose from {', '.join(MODELS)}, or all")
+    if chosen == "transfer" and not (config.train_on and config.test_on):
+        raise UserError("--train-on and --test-on go together; name what to learn from and what to predict")
+    if not config.targets and chosen != "runs":
+        raise UserError("--targets is empty; name at least one rating, such as valence,arousal")
