@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from mer_core.errors import UserError
 from pipelines import REQUIRED, option
 
+METHODS = ("shap", "grouped")
+MAKERS = ("train", "group_pca", "global_pca")
 SAME = 1e-8  # largest difference of a repeated prediction, on the rating scale
 
 
@@ -21,7 +23,12 @@ class Config:
     """Options of `explain`."""
 
     run: str = option(REQUIRED, "id or folder of a finished run, or 'latest'")
-    method: str = option("shap", "how predictions are attributed to features", ("shap",))
+    method: str = option(
+        "shap",
+        "how predictions are attributed: shap, to each column or component; grouped, to whole perceptual groups, for "
+        "any model",
+        METHODS,
+    )
     workers: int = option(0, "threads (0: one per core)")
 
 
@@ -45,16 +52,16 @@ def execute(config: Config, job, run_id: str) -> str:
 
     finished = read_run(config.run)
     maker = finished.about["pipeline"]
-    if maker != "train":
-        raise UserError(f"run {finished.run_id!r} is made by {maker!r}; {config.method} explains runs of 'train'")
-    recorded = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in finished.about["config"].items()
-    }
-    trained = replace(train.Config(**recorded), workers=config.workers)
+    if maker not in MAKERS:
+        raise UserError(
+            f"run {finished.run_id!r} is made by {maker!r}; {config.method} explains runs of {', '.join(MAKERS)}"
+        )
+    trained = replace(train.recorded(finished), workers=config.workers)
     plan, dataset = train.plan_of(trained), load(trained.dataset, trained.layout, trained.labels)
     table = build_representation(plan.table, dataset, plan.workers, train.stage(job, 0.0, 0.4), trained.weights or None)
     data = align(plan, dataset, table)
-    result = fit_folds(plan, data, True, train.stage(job, 0.4, 0.9))
+    kind = {"method": config.method, "components": components_of(finished, data.split)}
+    result = fit_folds(plan, data, True, train.stage(job, 0.4, 0.9), **kind)
     scored = finished.predictions.pivot(index="track_id", columns="target", values="predicted")
     same_tracks = set(scored.index) == set(result.tested)
     if (
@@ -69,8 +76,16 @@ def execute(config: Config, job, run_id: str) -> str:
     final = finished.folder / "explanations" / config.method
     temporary = final.with_name(f".{config.method}")
     shutil.rmtree(temporary, ignore_errors=True)
-    write_explanation(temporary, explanation_of(data, result, dataset.scale))
+    write_explanation(temporary, explanation_of(data, result, dataset.scale, config.method))
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
     job.opens_on(finished.run_id)
     return finished.run_id
+
+
+def components_of(finished, split) -> dict | None:
+    """How many components the model of each round keeps, where a PCA route has chosen that."""
+    if finished.about["pipeline"] == "train":
+        return None
+    counts = [chosen["components"] for chosen in finished.about["chosen_parameters"]]
+    return {part: count for (part, _, _), count in zip(split.rounds(), counts, strict=True)}

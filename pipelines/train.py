@@ -105,6 +105,16 @@ def plan_of(config: Config):
     return Plan(config.features, config.model, config.protocol, config.targets, config.seed, config.workers or None)
 
 
+def recorded(finished) -> Config:
+    """The options that a finished run's models can be fitted with again, also those of a PCA route's winner."""
+    from dataclasses import fields
+
+    known = {item.name for item in fields(Config)}
+    options = {name: value for name, value in finished.about["config"].items() if name in known}
+    options |= {"features": finished.about["features"]["name"], "model": finished.about["model"]}
+    return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()})
+
+
 def stage(writer, low: float, high: float) -> Callable[[float, str], None]:
     """Progress of one stage as part of the run's."""
     return lambda fraction, message: writer.progress(low + fraction * (high - low), message)
@@ -174,12 +184,13 @@ def about_reduction(plan, model, result) -> dict | None:
     return about
 
 
-def write_scores(config: Config, dataset, data, result, writer) -> None:
-    """Write `metrics.json`, `predictions.parquet`, `tracks.parquet` and `neighbours.parquet`."""
+def write_scores(config: Config, dataset, data, result, writer, more: dict | None = None) -> None:
+    """Write `metrics.json`, with `more` in it, `predictions.parquet`, `tracks.parquet` and `neighbours.parquet`."""
     from mer_core.evaluate import experiment
     from mer_core.evaluate.cross_validation import permutation_scores
     from mer_core.evaluate.intervals import coverage, interval_summary
     from mer_core.evaluate.protocols import PROTOCOLS
+    from mer_core.evaluate.regions import region_maps
     from mer_core.evaluate.scoring import ceilings, prediction_rows, score_parts
     from mer_core.features.neighbours import nearest_tracks
 
@@ -217,11 +228,12 @@ def write_scores(config: Config, dataset, data, result, writer) -> None:
             columns=data.table.columns.loc[data.features.columns],
             progress=stage(writer, 0.9, 0.94),
         )
+    rows = prediction_rows(true, result.predicted, parts, result.fold, INTERVAL_LEVEL, result.validation)
+    metrics |= {"regions": region_maps(rows)} | (more or {})
     writer.write_json("metrics.json", metrics)
     writer.write_json(
         "intervals.json", {"schema": 1, "levels": interval_summary(experiment.unseen_errors(data, result))}
     )
-    rows = prediction_rows(true, result.predicted, parts, result.fold, INTERVAL_LEVEL, result.validation)
     writer.write_table("predictions", rows)
     writer.write_table("tracks", experiment.track_table(dataset, data))
     writer.write_table("neighbours", nearest_tracks(data.features))
