@@ -18,11 +18,14 @@ from mer_core.models.training.losses import ccc_loss
 from mer_core.models.training.recipe import Recipe
 from mer_core.models.training.spectrograms import (
     STYLES,
+    MelStyle,
+    Spectrograms,
     even_windows,
     load_spectrograms,
     random_window,
     spectrogram_of_file,
 )
+from mer_core.models.training.tracks import fit_tracks, masked, predict_tracks, shifted
 
 INPUTS = torch.randn(64, 5, generator=torch.Generator().manual_seed(1))
 TARGETS = INPUTS[:, :2] * 2 + 0.5
@@ -186,3 +189,42 @@ def test_the_mid_level_network_is_as_listed_and_its_bottleneck_is_all_that_emoti
         out = found(torch.randn(2, 313, 149))
         assert out.shape == (2, 15)
         torch.testing.assert_close(out[:, 7:], found.emotions(out[:, :7]))
+
+
+def test_a_network_learns_tracks_and_resists_its_augmentation(tmp_path):
+    """Loudness of the upper half of the bands is what is rated; the smallest residual network finds it."""
+    random = np.random.default_rng(2)
+    style = MelStyle("tiny", 22050, 512, 256, 32, 0, 11025, 0.4)
+    rated = {f"t{k}": np.array([random.normal(), random.normal()]) for k in range(48)}
+    tables = {
+        track: (random.normal(0, 0.3, (90, 32)) + np.repeat(ratings, 16)).astype(np.float16)
+        for track, ratings in rated.items()
+    }
+    known = Spectrograms(style, tables, ())
+    tracks = list(rated)
+    fitted = fit_tracks(
+        lambda: ResidualCnn(widths=(4, 8), dropout=0.0),
+        known,
+        rated,
+        tracks[:28],
+        tracks[28:36],
+        Recipe(epochs=25, learning_rate=1e-2, batch_size=7, schedule="cosine", patience=25),
+        tmp_path,
+        augment=0.3,
+    )
+    predicted = predict_tracks(fitted, known, tracks[36:])
+    true = np.stack([rated[track] for track in tracks[36:]])
+    assert all(pearsonr(true[:, k], predicted[:, k])[0] > 0.8 for k in (0, 1))
+    with pytest.raises(UserError, match="validate on"):
+        fit_tracks(ResidualCnn, known, rated, tracks, [], Recipe(), tmp_path / "none")
+
+
+def test_augmentation_keeps_shape_and_most_of_the_window():
+    random, window = np.random.default_rng(0), np.arange(2000.0).reshape(50, 40)
+    for _ in range(50):
+        changed = masked(window, random)
+        assert changed.shape == window.shape and (changed != window).mean() < 1 - 0.8**6 + 0.02
+        moved = shifted(window, random)
+        start = int(np.flatnonzero(moved[:, 0] == 0)[0])
+        assert start <= 15 and (np.roll(moved, -start, axis=0) == window).all()
+    assert (window == np.arange(2000.0).reshape(50, 40)).all()
