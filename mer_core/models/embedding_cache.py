@@ -1,7 +1,7 @@
 """A cache of embeddings over time that is addressed by content.
 
 The address is the SHA-256 of the audio file's bytes and of everything else that the embedding depends on: weights,
-front end, windows. Each entry is one safetensors file, with a checksum of its arrays in its header; files appear whole
+front end, windows. Each entry is one safetensors file, with a checksum of each array in its header; files appear whole
 or not at all, so that several processes may share a cache, and a job that was killed goes on where it stopped.
 """
 
@@ -11,12 +11,15 @@ import hashlib
 import os
 import threading
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from mer_core.errors import UserError
 from mer_core.paths import artifacts_root
+
+NOTE = "note"
 
 
 class Damaged(ValueError):
@@ -42,13 +45,13 @@ def entry_path(audio: Path, backbone: str, version: str) -> Path:
     return artifacts_root() / "cache" / "embeddings" / backbone / name[:2] / f"{name}.safetensors"
 
 
-def read(path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], str | None]:
-    """The arrays of an entry, and the note that came with them.
+def read(path: Path, names: Iterable[str]) -> tuple[dict[str, np.ndarray], str | None]:
+    """The arrays of these names, and the note that was written with them.
 
     Raises
     ------
-    FileNotFoundError : there is none
-    Damaged : it is cut short, changed, or has other arrays than `names`
+    FileNotFoundError : there is no such entry
+    Damaged : it is cut short, was changed, or lacks one of the arrays
     """
     from safetensors import SafetensorError, safe_open
 
@@ -56,13 +59,14 @@ def read(path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], str | None
         raise FileNotFoundError(path)
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             about = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise Damaged(str(error)) from error
-    if set(arrays) != names or about.get("crc32") != _checksum(arrays):
-        raise Damaged("its arrays are not those that were written")
-    return arrays, about.get("note")
+    for name, array in arrays.items():
+        if about.get(name) != _checksum(array):
+            raise Damaged(f"{name} is not what was written")
+    return arrays, about.get(NOTE)
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], note: str | None) -> None:
@@ -70,17 +74,15 @@ def write(path: Path, arrays: dict[str, np.ndarray], note: str | None) -> None:
     from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    about = {name: _checksum(array) for name, array in arrays.items()} | ({NOTE: note} if note else {})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        save_file(arrays, temporary, {"crc32": _checksum(arrays)} | ({"note": note} if note else {}))
+        save_file(arrays, temporary, about)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _checksum(arrays: dict[str, np.ndarray]) -> str:
-    total = 0
-    for name in sorted(arrays):
-        total = zlib.crc32(arrays[name].tobytes(), zlib.crc32(f"{name}{arrays[name].shape}".encode(), total))
-    return str(total)
+def _checksum(array: np.ndarray) -> str:
+    return f"{array.dtype}{array.shape}{zlib.crc32(array.tobytes()):08x}"

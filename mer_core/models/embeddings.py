@@ -2,10 +2,10 @@
 
 Conventions
 -----------
-A part of `--features` names a backbone and, after a colon, how its windows are summed up: `musicnn-msd` (the mean over
-time), `musicnn-msd:mean-std` (mean and population standard deviation). `musicnn-msd-tags` is the mean probability of
-each of the backbone's tags, so that a linear model's weights are words. Columns are `musicnn-msd[17]`,
-`musicnn-msd[17]_std` and `tag musicnn-msd: guitar`.
+A part of `--features` names a backbone, after "@" a layer other than its first one, and after a colon how windows are
+summed up: `musicnn-msd` (the mean over time), `musicnn-msd@dense:mean-std` (mean and population standard deviation).
+`musicnn-msd-tags` is the mean probability of each of the backbone's tags, so that a linear model's weights are words.
+Columns are `musicnn-msd[17]`, `musicnn-msd@dense[17]_std` and `tag musicnn-msd: guitar`.
 
 Windows are cached; the networks are opened only when a window is not.
 """
@@ -32,6 +32,7 @@ from mer_core.models.backbones.collapse import collapse_note
 from mer_core.models.backbones.listener import Listener, probabilities
 
 POOLS = ("mean", "mean-std")
+STATISTICS = (("mean", "", "on average"), ("std", "_std", "spread over the track"))
 TAGS = "-tags"
 RANDOM = "random"
 VERSION = 1  # of what is cached
@@ -42,12 +43,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Part:
-    """An embedding as `--features` names it: backbone, pool, and whether its tags stand for it."""
+    """An embedding as `--features` names it: backbone, layer, pool, and whether its tags stand for it."""
 
-    name: str
     backbone: Backbone
+    layer: str
     pool: str = "mean"
     tags: bool = False
+
+    @property
+    def label(self) -> str:
+        """Backbone and, where it is not the first, layer: what the columns' names begin with."""
+        first = self.layer == self.backbone.layers[0]
+        return self.backbone.name if first else f"{self.backbone.name}@{self.layer}"
+
+    def owns(self, column: str) -> bool:
+        """Whether a column is one of this part's."""
+        return column.startswith(f"tag {self.backbone.name}: " if self.tags else f"{self.label}[")
 
 
 @dataclass(frozen=True)
@@ -88,20 +99,23 @@ def read_part(name: str) -> Part | None:
 
     Raises
     ------
-    UserError : a pool that is unknown, or tags of a backbone that has none
+    UserError : a pool or layer that is unknown, or tags of a backbone that has none
     """
-    base, colon, pool = name.partition(":")
+    head, colon, pool = name.partition(":")
+    base, at, layer = head.partition("@")
     tags = base not in BACKBONES and base.endswith(TAGS)
     backbone = BACKBONES.get(base.removesuffix(TAGS) if tags else base)
     if backbone is None:
         return None
+    if at and (tags or layer not in backbone.layers):
+        raise UserError(f"--features {name}: {base} has no layer {layer!r}; choose from {', '.join(backbone.layers)}")
     if colon and pool not in POOLS:
         raise UserError(f"--features {name}: {pool!r} is no pool; choose {' or '.join(POOLS)}")
     if tags and pool not in ("", "mean"):
         raise UserError(f"--features {name}: tags are averaged over time; leave out :{pool}")
     if tags and not backbone.tags:
         raise UserError(f"--features {name}: {backbone.name} has no tags; use {backbone.name} itself")
-    return Part(name, backbone, pool or POOLS[0], tags)
+    return Part(backbone, layer or backbone.layers[0], pool or POOLS[0], tags)
 
 
 def weights_record(backbone: Backbone, weights: str | Path | None = None) -> dict:
@@ -118,6 +132,7 @@ def load_embeddings(
     weights: str | Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    layer: str | None = None,
 ) -> Embeddings:
     """What a backbone hears of a dataset's tracks, from the cache where it can be.
 
@@ -126,13 +141,14 @@ def load_embeddings(
     weights : see `mer_core.models.backbones.open_backbone`
     workers : threads; all cores when None
     progress : called as progress(fraction in 0..1, message)
+    layer : one of `backbone.layers`; the first when None
 
     Raises
     ------
     UserError when the weights are not to be had, or no track could be heard
     """
     ids = list(dataset.tracks.index)
-    heard = listen_to(list(dataset.tracks["path"]), backbone, weights, workers, progress)
+    heard = listen_to(list(dataset.tracks["path"]), backbone, weights, workers, progress, layer)
     tables, failures, notes = {}, [], []
     for track, outcome in zip(ids, heard.outcomes, strict=True):
         if outcome.error is not None:
@@ -164,10 +180,11 @@ def listen_to(
     weights: str | Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    layer: str | None = None,
 ) -> Listening:
     """What a backbone hears of audio files, from the cache where it can be; files that fail have their error."""
     record = weights_record(backbone, weights)
-    version = f"{VERSION} {backbone.rate} {backbone.window_s} {backbone.hop_s} {backbone.short} {backbone.layers[0]} "
+    version = f"{VERSION} {backbone.rate} {backbone.window_s} {backbone.hop_s} {backbone.short} {backbone.layers} "
     version += record.get("sha256", RANDOM)
     opener = _Opener(backbone, weights)
     workers = workers or compute.default_workers()
@@ -176,7 +193,7 @@ def listen_to(
     def one(path: str | Path | None) -> tuple[Heard, str | None]:
         if not isinstance(path, str | Path):
             raise UserError("There is no audio file; add it to the dataset.")
-        return _fetch(Path(path), backbone, version, opener)
+        return _fetch(Path(path), backbone, layer or backbone.layers[0], version, opener)
 
     tell = progress and (lambda fraction, message: progress(fraction, f"{backbone.name}: {message} tracks"))
     outcomes = compute.map_items(one, paths, workers, tell)
@@ -203,26 +220,24 @@ class _Opener:
             return self._listener
 
 
-def _fetch(path: Path, backbone: Backbone, version: str, opener: _Opener) -> tuple[Heard, str | None]:
+def _fetch(path: Path, backbone: Backbone, layer: str, version: str, opener: _Opener) -> tuple[Heard, str | None]:
     """What is heard of a file, and one sentence where a damaged cache entry had to be replaced."""
     entry = cache.entry_path(path, backbone.name, version)
-    names = {"times", "embedding"} | ({"tags"} if backbone.tags else set())
     damage = None
     try:
-        arrays, note = cache.read(entry, names)
-        return Heard(arrays["times"], arrays["embedding"], arrays.get("tags"), note), None
+        arrays, note = cache.read(entry, ["times", layer, *(["tags"] if backbone.tags else [])])
+        return Heard(arrays["times"], arrays[layer], arrays.get("tags"), note), None
     except FileNotFoundError:
         pass
     except cache.Damaged as error:
         damage = f"The cached {backbone.name} embedding of {path} was damaged ({error}) and was made again."
-    heard = hear(path, opener())
-    arrays = {"times": heard.times, "embedding": heard.embedding}
-    cache.write(entry, arrays | ({} if heard.tags is None else {"tags": heard.tags}), heard.note)
-    return heard, damage
+    arrays, note = hear(path, opener())
+    cache.write(entry, arrays, note)
+    return Heard(arrays["times"], arrays[layer], arrays.get("tags"), note), damage
 
 
-def hear(path: Path, listener: Listener) -> Heard:
-    """Listen to an audio file.
+def hear(path: Path, listener: Listener) -> tuple[dict[str, np.ndarray], str | None]:
+    """Listen to an audio file: its layers (w, d) by name, `times` (w,), `tags` (w, n); and the note on a short clip.
 
     Raises
     ------
@@ -236,36 +251,33 @@ def hear(path: Path, listener: Listener) -> Heard:
         outputs = listener.listen(listener.front_end(samples))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    embedding = outputs[backbone.layers[0]]
-    if not np.isfinite(embedding).all():
+    arrays = {layer: outputs[layer] for layer in backbone.layers}
+    first = arrays[backbone.layers[0]]
+    if not np.isfinite(first).all():
         raise UserError(f"{path}: the {backbone.name} embedding is not finite; check the weights and the file.")
-    tags = probabilities(outputs["logits"]).astype(np.float32) if backbone.tags else None
-    return Heard(listener.window_times(len(embedding)), embedding, tags, listener.note(samples))
+    arrays["times"] = listener.window_times(len(first))
+    if backbone.tags:
+        arrays["tags"] = probabilities(outputs["logits"]).astype(np.float32)
+    return arrays, listener.note(samples)
 
 
-def column_table(part: Part) -> pd.DataFrame:
+def column_table(part: Part, dims: int) -> pd.DataFrame:
     """What each column of a part means, as `describe_columns` does for descriptors.
 
-    Columns of an embedding are of the group named after their backbone, those of tags of the group "tags".
+    Columns of an embedding of `dims` numbers are of the group named after its backbone, those of tags of "tags".
     """
     name = part.backbone.name
     if part.tags:
-        columns = [f"tag {name}: {tag}" for tag in part.backbone.tags]
-        rows = [
-            (column, "value", column, "tags", "tags", tag)
-            for column, tag in zip(columns, part.backbone.tags, strict=True)
-        ]
+        pairs = [(f"tag {name}: {tag}", tag) for tag in part.backbone.tags]
+        rows = [(column, column, "value", column, "tags", "tags", tag) for column, tag in pairs]
     else:
-        columns, rows = [], []
-        for statistic, suffix, words in (("mean", "", "on average"), ("std", "_std", "spread over the track")):
-            if statistic not in part.pool.split("-"):
-                continue
-            for number in range(part.backbone.dims):
-                column = f"{name}[{number}]"
-                columns.append(column + suffix)
-                rows.append((column, statistic, column, name, name, f"{name}, dimension {number} ({words})"))
-    names = ["lld", "statistic", "descriptor", "group", "musical", "plain"]
-    return pd.DataFrame(rows, index=pd.Index(columns, name="column", dtype=object), columns=names, dtype=object)
+        rows = [
+            (column + suffix, column, statistic, column, name, name, f"{part.label}, dimension {number} ({words})")
+            for statistic, suffix, words in STATISTICS[: len(part.pool.split("-"))]
+            for number, column in enumerate(f"{part.label}[{i}]" for i in range(dims))
+        ]
+    names = ["column", "lld", "statistic", "descriptor", "group", "musical", "plain"]
+    return pd.DataFrame(rows, columns=names, dtype=object).set_index("column")
 
 
 def pooled(part: Part, tables: list[Heard]) -> np.ndarray:
@@ -286,15 +298,16 @@ def build_embedding(
     weights: str | Path | None = None,
 ) -> FeatureTable:
     """The pooled embeddings of a dataset's tracks, see `load_embeddings`."""
-    return pooled_table(part, load_embeddings(dataset, part.backbone, weights, workers, progress))
+    return pooled_table(part, load_embeddings(dataset, part.backbone, weights, workers, progress, part.layer))
 
 
 def pooled_table(part: Part, heard: Embeddings) -> FeatureTable:
     """Embeddings over time as a feature table; notes say where they have collapsed, or the weights are random."""
-    columns, notes = column_table(part), list(heard.notes)
-    values = pd.DataFrame(pooled(part, list(heard.tables.values())), columns=columns.index)
-    values.index = pd.Index(list(heard.tables), name="track_id")
-    if not part.tags and (note := collapse_note(part.backbone.name, values.to_numpy()[:, : part.backbone.dims])):
+    tables, notes = list(heard.tables.values()), list(heard.notes)
+    columns = column_table(part, tables[0].embedding.shape[1])
+    values = pd.DataFrame(pooled(part, tables), pd.Index(list(heard.tables), name="track_id"), columns.index)
+    means = np.array([table.embedding.mean(axis=0) for table in tables])
+    if not part.tags and (note := collapse_note(part.label, means)):
         notes.append(note)
     if heard.weights["source"] == RANDOM:
         notes.append(f"{part.backbone.name} has random weights: it was not trained, and knows nothing of music.")
@@ -302,16 +315,18 @@ def pooled_table(part: Part, heard: Embeddings) -> FeatureTable:
 
 
 def embedding_of_files(
-    part: Part, paths: list[str], workers: int | None = None, weights: str | Path | None = None
+    part: Part, columns: list[str], paths: list[str], workers: int | None = None, weights: str | Path | None = None
 ) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...]]:
-    """The part's columns for audio files: table indexed by path, and (path, reason) of those that failed."""
-    outcomes = listen_to(paths, part.backbone, weights, workers).outcomes
+    """Columns of the part for audio files: table indexed by path, and (path, reason) of those that failed."""
+    outcomes = listen_to(paths, part.backbone, weights, workers, layer=part.layer).outcomes
     good = [outcome for outcome in outcomes if outcome.error is None]
     failures = tuple((outcome.item, reason(outcome.error)) for outcome in outcomes if outcome.error is not None)
-    values = pooled(part, [outcome.value[0] for outcome in good])
-    columns = column_table(part).index
-    values = pd.DataFrame(values.reshape(len(good), len(columns)), columns=columns)
-    return values.set_axis(pd.Index([outcome.item for outcome in good], name="path"), axis=0), failures
+    index = pd.Index([outcome.item for outcome in good], name="path", dtype=object)
+    if not good:
+        return pd.DataFrame(index=index, columns=columns, dtype=float), failures
+    heard = [outcome.value[0] for outcome in good]
+    names = column_table(part, heard[0].embedding.shape[1]).index
+    return pd.DataFrame(pooled(part, heard), index, names)[columns], failures
 
 
 def tag_table(heard: Embeddings) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from mer_core.errors import UserError
 from mer_core.features import FeatureTable, build_features, features_of_files
 from mer_core.features.table import BUILDERS
 from mer_core.models.backbones import BACKBONES
-from mer_core.models.embeddings import build_embedding, column_table, embedding_of_files, read_part, weights_record
+from mer_core.models.embeddings import build_embedding, embedding_of_files, read_part, weights_record
 
 Progress = Callable[[float, str], None]
 
@@ -75,13 +75,13 @@ def representation_of_files(
     """
     columns, paths = list(columns), [str(path) for path in paths]
     parts = [part for name in parts_of(spec) if (part := read_part(name)) is not None]
-    embedded = {column for part in parts for column in column_table(part).index}
     tables, failures = [], []
-    if others := [column for column in columns if column not in embedded]:
+    if others := [column for column in columns if not any(part.owns(column) for part in parts)]:
         table, failed = features_of_files(spec, others, paths, workers)
         tables, failures = [table], list(failed)
     for part in parts:
-        table, failed = embedding_of_files(part, paths, workers, weights)
+        owned = [column for column in columns if part.owns(column)]
+        table, failed = embedding_of_files(part, owned, paths, workers, weights)
         tables.append(table)
         failures += failed
     values = pd.concat(tables, axis=1, join="inner")[columns]
