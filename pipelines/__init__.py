@@ -18,6 +18,7 @@ PIPELINES = {
     "train": "pipelines.train",
     "explain": "pipelines.explain",
     "compare": "pipelines.compare",
+    "music2emo": "pipelines.music2emo",
 }
 COMMANDS = {
     "predict": "pipelines.predict",

@@ -157,81 +157,58 @@ class HeadRegressor(RegressorMixin, BaseEstimator):
         self.rate, self.decay, self.epochs, self.patience = rate, decay, epochs, patience
         self.batch, self.seed, self.scale, self.init = batch, seed, scale, init
 
+    def _rows(self, X) -> torch.Tensor:
+        """What the network takes: (n, d)."""
+        return torch.from_numpy(np.array(X, dtype=np.float32))
+
+    def _empty(self) -> nn.Module:
+        """An unfitted network."""
+        return MlpHead(self.n_features_in_, self.outputs_)
+
     def fit(self, X, y, groups=None) -> HeadRegressor:
-        """Train on embeddings (n, d) and ratings (n, t) or (n,); groups : (n,) that are held out whole, or None.
+        """Train on X, one row a track, and ratings (n, t) or (n,); groups : (n,) that are held out whole, or None.
 
         UserError where fewer than two rows are given, or `init` does not fit.
         """
-        rows, ratings = np.asarray(X, dtype=np.float32), np.asarray(y, dtype=np.float64)
+        rows, ratings = self._rows(X), np.asarray(y, dtype=np.float64)
         if len(rows) < 2:
             raise UserError(f"{len(rows)} track is too few to train a head; give at least 2")
         self.flat_, ratings = ratings.ndim == 1, ratings.reshape(len(ratings), -1)
         self.middle_, self.half_ = _mapping(ratings, self.scale)
-        self.n_features_in_, self.outputs_ = rows.shape[1], ratings.shape[1]
+        self.n_features_in_, self.outputs_ = rows.shape[-1], ratings.shape[1]
+        targets = torch.from_numpy(((ratings - self.middle_) / self.half_).astype(np.float32))
+        schedule = {"epochs": self.epochs, "patience": self.patience, "rate": self.rate, "decay": self.decay}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = MlpHead(self.n_features_in_, self.outputs_)
+            network = self._empty()
             if self.init is not None:
                 load_weights(self.init, network)
-            self.epochs_ = train_head(
-                network,
-                torch.from_numpy(rows),
-                torch.from_numpy(((ratings - self.middle_) / self.half_).astype(np.float32)),
-                groups,
-                epochs=self.epochs,
-                patience=self.patience,
-                rate=self.rate,
-                decay=self.decay,
-                batch=self.batch,
-                seed=self.seed,
-            )
+            self.epochs_ = train_head(network, rows, targets, groups, **schedule, batch=self.batch, seed=self.seed)
         self.state_ = {name: value.numpy() for name, value in network.state_dict().items()}
         return self
 
-    def network(self) -> MlpHead:
+    def network(self) -> nn.Module:
         """The fitted network, in evaluation mode; its outputs are (rating - middle_) / half_."""
-        network = MlpHead(self.n_features_in_, self.outputs_)
+        network = self._empty()
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.state_.items()})
         return network.eval()
 
     def predict(self, X) -> np.ndarray:
-        """Ratings (n, t), or (n,) where it was fitted on such; they stay inside the scale."""
+        """Ratings (n, t), or (n,) where it was fitted on such."""
         with torch.inference_mode():
-            outputs = self.network()(torch.as_tensor(np.asarray(X, dtype=np.float32))).numpy()
+            outputs = self.network()(self._rows(X)).numpy()
         ratings = outputs.astype(np.float64) * self.half_ + self.middle_
         return ratings[:, 0] if self.flat_ else ratings
 
 
 class AttentionRegressor(HeadRegressor):
-    """`AttentionHead` on lists of windows, [(w, d) array per track]: fit(X, y), predict(X), attention(X)."""
+    """`AttentionHead` on lists of windows: X is [(w, d) array per track]; w may differ."""
 
-    def fit(self, X, y, groups=None) -> AttentionRegressor:
-        """Train on windows of tracks and ratings (n, t); `init` is not used."""
-        ratings = np.asarray(y, dtype=np.float64)
-        self.flat_, ratings = ratings.ndim == 1, ratings.reshape(len(ratings), -1)
-        self.middle_, self.half_ = _mapping(ratings, self.scale)
-        self.n_features_in_, self.outputs_ = X[0].shape[1], ratings.shape[1]
-        targets = torch.from_numpy(((ratings - self.middle_) / self.half_).astype(np.float32))
-        schedule = {"epochs": self.epochs, "patience": self.patience, "rate": self.rate, "decay": self.decay}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = AttentionHead(self.n_features_in_, self.outputs_)
-            self.epochs_ = train_head(network, padded(X), targets, groups, **schedule, batch=self.batch, seed=self.seed)
-        self.state_ = {name: value.numpy() for name, value in network.state_dict().items()}
-        return self
+    def _rows(self, X) -> torch.Tensor:
+        return padded(X)
 
-    def network(self) -> AttentionHead:
-        """The fitted network, in evaluation mode."""
-        network = AttentionHead(self.n_features_in_, self.outputs_)
-        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.state_.items()})
-        return network.eval()
-
-    def predict(self, X) -> np.ndarray:
-        """Ratings (n, t) of tracks given as windows."""
-        with torch.inference_mode():
-            outputs = self.network()(padded(X)).numpy()
-        ratings = outputs.astype(np.float64) * self.half_ + self.middle_
-        return ratings[:, 0] if self.flat_ else ratings
+    def _empty(self) -> nn.Module:
+        return AttentionHead(self.n_features_in_, self.outputs_)
 
     def attention(self, X) -> list[np.ndarray]:
         """Weight of each window, one (w,) array a track, each summing to 1: where the head listens."""

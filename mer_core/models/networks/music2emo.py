@@ -9,9 +9,15 @@ models", arXiv 2502.03979; `AMAAI-Lab/Music2Emotion` (MIT).
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
+
+from mer_core.models.backbones.hub_files import read_checkpoint
+from mer_core.models.backbones.weights import fill
+from mer_core.models.networks.heads import HeadRegressor
 
 CHORDS = 100  # ids of a track, padded or cut
 ROOTS = ATTRIBUTES = 14
@@ -44,10 +50,15 @@ class Music2EmoHead(nn.Module):
         self.regression_branch = nn.Sequential(nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 2))
 
     def summary(self, roots: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-        """What the chords come to: ids (b, 100) each -> (b, 8), the transformer's output at a class token of zeros."""
-        chords = torch.cat((self.chord_root_embedding(roots), self.chord_attr_embedding(attributes)), dim=2)
+        """What the chords come to: ids (b, 100) each -> (b, 8), the transformer's output at a class token of zeros.
+
+        Tracks with the same chords, such as none, are worked out once.
+        """
+        different, place = torch.stack((roots, attributes)).unique(dim=1, return_inverse=True)
+        chords = torch.cat((self.chord_root_embedding(different[0]), self.chord_attr_embedding(different[1])), dim=2)
         chords = chords + self.positions[: chords.shape[1]]
-        return self.chord_transformer(torch.cat((torch.zeros_like(chords[:, :1]), chords), dim=1))[:, 0]
+        chords = torch.cat((torch.zeros_like(chords[:, :1]), chords), dim=1)
+        return self.chord_transformer(chords)[:, 0][place]
 
     def forward(
         self, embedding: torch.Tensor, roots: torch.Tensor, attributes: torch.Tensor, minor: torch.Tensor
@@ -58,3 +69,43 @@ class Music2EmoHead(nn.Module):
         """
         hidden = self.input_proj(torch.cat((embedding, self.summary(roots, attributes), minor), dim=1))
         return self.classification_branch(hidden), self.regression_branch(hidden)
+
+
+def load_head(path: Path) -> Music2EmoHead:
+    """The published head of a Lightning checkpoint, in evaluation mode.
+
+    Only the entries under `model.` are weights of the head. UserError where these are not exactly the head's, by name.
+    """
+    state = read_checkpoint(path, "state_dict")
+    head = Music2EmoHead()
+    fill(head, {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}, path)
+    return head.eval()
+
+
+def pack(embedding: np.ndarray, roots: np.ndarray, attributes: np.ndarray, minor: np.ndarray) -> np.ndarray:
+    """One table of a head's inputs: embedding (n, d), ids (n, 100) twice, mode (n,) -> (n, d + 201) float32."""
+    return np.concatenate([embedding, roots, attributes, minor[:, None]], axis=1, dtype=np.float32)
+
+
+class PackedHead(nn.Module):
+    """A head that takes what `pack` makes and gives valence and arousal alone."""
+
+    def __init__(self, head: Music2EmoHead):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, d + 201) -> (b, 2)."""
+        return self.both(x)[1]
+
+    def both(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(b, d + 201) -> logits of the moods and (b, 2)."""
+        embedding, roots, attributes, minor = x.split((x.shape[1] - 2 * CHORDS - 1, CHORDS, CHORDS, 1), dim=1)
+        return self.head(embedding, roots.long(), attributes.long(), minor)
+
+
+class Music2EmoRegressor(HeadRegressor):
+    """A head of this architecture trained on ratings of valence and arousal: X as `pack` makes it, y (n, 2)."""
+
+    def _empty(self) -> nn.Module:
+        return PackedHead(Music2EmoHead(self.n_features_in_ - 2 * CHORDS - 1, moods=1))
