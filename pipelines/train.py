@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from mer_core.errors import UserError
 from pipelines import option
 
-MODELS = ("ridge", "elasticnet", "svr", "forest", "extra-trees", "boosting", "blend")
+MODELS = (
+    *("ridge", "elasticnet", "svr", "forest", "extra-trees", "boosting", "blend"),
+    *("kernel-ridge", "committee", "mlp"),
+)
 PROTOCOLS = ("grouped-5fold", "nested", "original", "custom", "music2emo", "leaky-chunks")
 INTERVAL_LEVEL = 0.9
 
@@ -30,7 +33,8 @@ class Config:
     )
     features: str = option(
         "stats8",
-        "stats8 (2080 columns), stats15 (3900), or a Parquet/CSV table keyed by track_id or song_id; with "
+        "stats8 (2080 columns), stats15 (3900), a backbone such as musicnn-msd, musicnn-msd:mean-std, musicnn-msd-tags, "
+        "or a Parquet/CSV table keyed by track_id or song_id; several joined with +; with "
         "-decorrelated, -group-pca or -global-pca behind it, reduced on the training parts",
     )
     weights: str = option(

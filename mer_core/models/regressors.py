@@ -36,6 +36,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTra
 from sklearn.svm import SVR
 
 from mer_core.errors import UserError
+from mer_core.models.kernel import GaussianRidge, MeanRegressor
 from mer_core.models.reductions import make_reduction
 
 # Normal scores are cut here: a value beyond all training values is as extreme as the most extreme of them, no more.
@@ -165,6 +166,22 @@ def _blend(seed: int, threads: int, parameters: dict) -> MultiOutputRegressor:
     return MultiOutputRegressor(VotingRegressor([("ridge", ridge), ("boosting", _boosted_trees(seed, parameters))]))
 
 
+def _kernel_ridge(seed: int, threads: int, parameters: dict) -> GaussianRidge:
+    return GaussianRidge(**parameters)
+
+
+def _committee(seed: int, threads: int, parameters: dict) -> MeanRegressor:
+    """Kernel ridge follows what is nearly linear, trees the skewed ratings that are low for most tracks."""
+    trees = _extra_trees(seed, threads, {"max_features": 0.1, "n_estimators": 200})
+    return MeanRegressor([("kernel-ridge", GaussianRidge(**parameters)), ("extra-trees", trees)])
+
+
+def _mlp(seed: int, threads: int, parameters: dict) -> object:
+    from mer_core.models.networks.heads import HeadRegressor
+
+    return HeadRegressor(**{"rate": 1e-3, "epochs": 200, "patience": 30} | parameters, seed=seed)
+
+
 FAMILIES: dict[str, Family] = {
     "ridge": Family(_ridge, True, "linear", "linear, all columns shrunk", ({},)),
     "elasticnet": Family(
@@ -199,4 +216,19 @@ FAMILIES: dict[str, Family] = {
         "mean of ridge and boosting",
         ({}, {"max_leaf_nodes": 6}, {"max_iter": 250}),
     ),
+    "kernel-ridge": Family(
+        _kernel_ridge,
+        True,
+        None,
+        "ridge with a wide Gaussian kernel, for embeddings",
+        ({}, {"alpha": 0.1}, {"alpha": 0.4}, {"sharpness": 0.5}, {"sharpness": 0.125}),
+    ),
+    "committee": Family(
+        _committee,
+        True,
+        None,
+        "mean of kernel-ridge and extra-trees",
+        ({}, {"alpha": 0.4}, {"sharpness": 0.5}),
+    ),
+    "mlp": Family(_mlp, True, None, "small neural network", ({}, {"rate": 3e-4}, {"decay": 1e-2})),
 }

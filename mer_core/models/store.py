@@ -16,6 +16,9 @@ from mer_core.errors import UserError
 
 # Beyond skops's own list (scikit-learn's estimators, numpy's and scipy's types).
 TRUSTED = (
+    "mer_core.models.kernel.GaussianRidge",
+    "mer_core.models.kernel.MeanRegressor",
+    "mer_core.models.networks.heads.HeadRegressor",
     "mer_core.models.reductions.Decorrelate",
     "mer_core.models.reductions.GlobalPca",
     "mer_core.models.reductions.GroupPca",
