@@ -1,0 +1,186 @@
+"""Which columns matter most: rankings of feature columns inside blocks of them, learned from the tracks given.
+
+Conventions
+-----------
+Features (n, p) and ratings (n, t) are those of a training part; nothing else is seen, so ranking inside a fold cannot
+leak. Blocks name what a column competes with: its perceptual group, its LLD, or all columns. Rank 0 is the best of a
+block. A column that is the same for every track is never ranked.
+
+References
+----------
+S. Lundberg et al., Nature Machine Intelligence 2, 2020 (TreeSHAP, mean |SHAP| as importance). J. Piironen,
+M. Paasiniemi & A. Vehtari, Electronic Journal of Statistics 14(1), 2020 (projective selection: choose the columns that
+reproduce the predictions of a model that sees all of them, rather than those that fit the noisy ratings).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.impute import SimpleImputer
+
+from mer_core.models.reductions import Decorrelate
+from mer_core.models.regressors import make_regressor
+
+RANKINGS = ("shap", "projection")
+NEVER = np.iinfo(np.int32).max  # rank of a column that is not to be chosen
+SHRINKAGE = 0.3
+DEEPEST = 200  # columns that a projection puts in order in each block
+
+# Cost of exact SHAP values follows trees x leaves x depth^2; this forest ranks as the source's full-depth ones do among
+# themselves, see benchmarks/selection.py.
+FOREST = {"n_estimators": 100, "max_features": 0.33, "max_depth": 10, "min_samples_leaf": 5, "max_samples": 0.5}
+EXPLAINED_TRACKS = 100
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Order of the columns within their blocks.
+
+    score : (p,) >= 0, what the order was made from: share of the block's mean |SHAP|, or of the predictor's variance
+        that the column adds to those before it
+    rank : (p,) place within the block from 0, NEVER for columns that cannot be chosen
+    """
+
+    score: np.ndarray
+    rank: np.ndarray
+
+    def design(self, k: int) -> np.ndarray:
+        """Which columns are among the best `k` of their block: (p,) boolean."""
+        return self.rank < k
+
+
+def rank_columns(
+    features: np.ndarray,
+    ratings: np.ndarray,
+    blocks: np.ndarray,
+    groups: np.ndarray,
+    ranking: str,
+    seed: int,
+    medians: np.ndarray | None = None,
+    decorrelated: bool = False,
+) -> Ranking:
+    """Rank all columns inside their blocks for all targets jointly.
+
+    Parameters
+    ----------
+    features : (n, p), NaN where missing; ratings : (n, t)
+    blocks : (p,) name of the block of each column
+    groups : (p,) perceptual group of each column: each has a forest of its own, unless there is one block in all
+    ranking : "shap": mean |SHAP| of a forest per group, made to sum to 1 for each target and averaged over targets;
+        "projection": greedily, the column that brings a linear model on the chosen columns closest to the predictions
+        of ridge regression on all columns
+    seed : of forests and of the tracks that are explained
+    medians : (p,) what missing values are filled with; those of these tracks when None
+    decorrelated : leave out columns that repeat an earlier one of their group, see `reductions.Decorrelate`
+    """
+    filled = _filled(features, medians)
+    usable = np.ptp(filled, axis=0) > 0
+    if decorrelated:
+        usable &= Decorrelate(tuple(groups)).fit(filled).kept_
+    score, rank = np.zeros(len(blocks)), np.full(len(blocks), NEVER, dtype=np.int64)
+    if not usable.any():
+        return Ranking(score, rank)
+    filled, blocks, groups = filled[:, usable], blocks[usable], groups[usable]
+    if ranking == "shap":
+        forests = blocks if len(set(blocks)) == 1 else groups
+        score[usable] = order = _shap_scores(filled, ratings, forests, seed)
+    else:
+        score[usable], order = _projection_scores(filled, ratings, blocks, seed)
+    for columns in _members(blocks).values():
+        columns = columns[order[columns] > -np.inf]
+        best = columns[np.argsort(-order[columns], kind="stable")]
+        rank[np.flatnonzero(usable)[best]] = np.arange(len(best))
+    return Ranking(score, rank)
+
+
+def joint_scores(importance: np.ndarray) -> np.ndarray:
+    """(p, t) importances >= 0 of a group's columns -> (p,): each target's made to sum to 1, averaged over targets."""
+    total = importance.sum(axis=0)
+    return np.mean(importance / np.where(total > 0, total, 1.0), axis=1)
+
+
+def _filled(features: np.ndarray, medians: np.ndarray | None) -> np.ndarray:
+    if medians is None:
+        return SimpleImputer(strategy="median", keep_empty_features=True).fit_transform(features)
+    return np.where(np.isnan(features), np.nan_to_num(medians), features)
+
+
+def _members(blocks: np.ndarray) -> dict[str, np.ndarray]:
+    """Column numbers of each block, blocks in the order of their names."""
+    return {name: np.flatnonzero(blocks == name) for name in sorted(set(blocks))}
+
+
+def _shap_scores(filled: np.ndarray, ratings: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """(p,) joint share of mean |SHAP| within the group, from one forest per group for all targets."""
+    standard = (ratings - ratings.mean(axis=0)) / np.where(np.ptp(ratings, axis=0) > 0, ratings.std(axis=0), 1.0)
+    random = np.random.default_rng(seed)
+    rows = random.permutation(len(filled))[:EXPLAINED_TRACKS]
+    score = np.zeros(filled.shape[1])
+    for columns in _members(groups).values():
+        score[columns] = joint_scores(forest_importance(filled[:, columns], standard, rows, seed))
+    return score
+
+
+def forest_importance(filled: np.ndarray, standard: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Mean |SHAP| of each column for each target, (p, t), over the tracks `rows`; `standard` has unit deviations."""
+    import shap
+
+    forest = RandomForestRegressor(**FOREST, random_state=seed).fit(filled, standard)
+    explainer = shap.TreeExplainer(forest, feature_perturbation="tree_path_dependent")
+    values = np.asarray(explainer.shap_values(filled[rows], check_additivity=False))
+    return np.abs(values.reshape(len(rows), filled.shape[1], -1)).mean(axis=0)
+
+
+def _projection_scores(
+    filled: np.ndarray, ratings: np.ndarray, blocks: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(p,) share of the predictor's variance that each column adds, and (p,) what to sort by, -inf for those beyond."""
+    model = make_regressor("ridge", seed).fit(filled, ratings)
+    prepared = model[:-1].transform(filled)
+    deviation = prepared.std(axis=0)
+    safe = np.where(deviation > 0, deviation, 1.0)
+    standard = (prepared - prepared.mean(axis=0)) / safe / np.sqrt(len(prepared))
+    weights = np.atleast_2d(model[-1].coef_).T * safe[:, None]
+    covariance = standard.T @ (standard @ weights) + SHRINKAGE * weights
+    variance = np.einsum("pt,pt->t", weights, covariance)
+    covariance /= np.sqrt(np.where(variance > 0, variance, 1.0) * weights.shape[1])
+    score, order = np.zeros(len(blocks)), np.full(len(blocks), -np.inf)
+    for columns in _members(blocks).values():
+        columns = columns[deviation[columns] > 0]
+        chosen, gains = greedy_projection(standard[:, columns], covariance[columns], DEEPEST)
+        score[columns[chosen]], order[columns[chosen]] = gains, -np.arange(len(chosen))
+    return score, order
+
+
+def greedy_projection(standard: np.ndarray, covariance: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns in the order in which they best reproduce a predictor, and the share of its variance that each adds.
+
+    The covariance of the columns is taken as Z'Z + SHRINKAGE I: with more columns than tracks the sample's own would
+    let any few columns copy the predictions on these tracks, and fail on others.
+
+    Parameters
+    ----------
+    standard : (n, m) columns with mean 0 and sum of squares 1
+    covariance : (m, t) of each column with each target's predictor, over that predictor's deviation and root t
+    depth : how many columns to put in order, at most
+    """
+    n, m = standard.shape
+    left, remaining = covariance.copy(), np.full(m, 1 + SHRINKAGE)
+    directions = np.empty((min(depth, m), m))
+    chosen, gains = [], []
+    for step in range(len(directions)):
+        gain = np.sum(left**2, axis=1) / remaining
+        gain[chosen] = -1.0
+        best = int(np.argmax(gain))
+        direction = standard.T @ standard[:, best] - directions[:step].T @ directions[:step, best]
+        direction[best] += SHRINKAGE
+        direction /= np.sqrt(direction[best])
+        left -= np.outer(direction, left[best] / direction[best])
+        remaining = np.maximum(remaining - direction**2, SHRINKAGE / 2)
+        directions[step] = direction
+        chosen.append(best)
+        gains.append(gain[best])
+    return np.array(chosen, dtype=int), np.array(gains)
