@@ -88,7 +88,7 @@ def test_examples_are_chosen_by_rule():
 def test_classes_come_from_happiness_or_from_valence(folder):
     n = 24
     dataset = folder(happy=np.linspace(1, 8, n), sad=np.linspace(7, 2, n))
-    by_both, by_valence = happy_or_sad(dataset), happy_or_sad(dataset, "valence", 1.5)
+    by_both, by_valence = happy_or_sad(dataset, "happy-sad"), happy_or_sad(dataset, margin=1.5)
     assert "happiness minus sadness" in by_both.said
     score = dataset.ratings["happy"] - dataset.ratings["sad"]
     assert by_both.labels.index.tolist() == score.index[score.abs() >= 1].tolist()

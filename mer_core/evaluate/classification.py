@@ -45,23 +45,19 @@ class Classes:
     said: str
 
 
-def happy_or_sad(dataset: Dataset, source: str = "auto", margin: float = 1.0) -> Classes:
+def happy_or_sad(dataset: Dataset, source: str = "valence", margin: float = 1.0) -> Classes:
     """Classes from ratings; tracks within the margin are neither and are left out.
 
     Parameters
     ----------
-    source : "happy-sad" (rated happiness minus rated sadness), "valence" (rated valence minus the middle of the scale),
-        or "auto": the first where the dataset has both ratings, else the second
+    source : "valence" (rated valence minus the middle of the scale) or "happy-sad" (rated happiness minus sadness)
     margin : least distance from zero in rating points, >= 0
 
     Raises
     ------
     UserError : ratings that the dataset lacks, or fewer than 5 tracks of a class
     """
-    both = {"happy", "sad"} <= set(dataset.targets)
-    if source == "auto":
-        source = "happy-sad" if both else "valence"
-    if source == "happy-sad" and not both:
+    if source == "happy-sad" and not {"happy", "sad"} <= set(dataset.targets):
         raise UserError(f"--classes happy-sad needs ratings 'happy' and 'sad', which {dataset.name} lacks; use valence")
     if source == "valence" and "valence" not in dataset.targets:
         raise UserError(f"--classes valence needs the rating 'valence', which {dataset.name} lacks")
