@@ -15,6 +15,7 @@ Attention pooling: M. Ilse, J. Tomczak & M. Welling, "Attention-based deep multi
 from __future__ import annotations
 
 import copy
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ HELD_OUT = 0.15  # of the training rows (groups), to choose the epoch on
 FEWEST_HELD_OUT = 4  # rows; with fewer there is no early stopping
 CLIP = 0.75  # of the gradient's norm
 HIDDEN, NARROW, DROPOUT = 256, 128, 0.3
+RANDOM = threading.Lock()  # torch has one random state for all threads: heads are trained one at a time
 MARGIN = 1.1  # beyond the ratings seen, where no scale is given: tanh reaches its ends only at infinity
 
 
@@ -178,7 +180,7 @@ class HeadRegressor(RegressorMixin, BaseEstimator):
         self.n_features_in_, self.outputs_ = rows.shape[-1], ratings.shape[1]
         targets = torch.from_numpy(((ratings - self.middle_) / self.half_).astype(np.float32))
         schedule = {"epochs": self.epochs, "patience": self.patience, "rate": self.rate, "decay": self.decay}
-        with torch.random.fork_rng(devices=[]):
+        with RANDOM, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self._empty()
             if self.init is not None:
@@ -189,8 +191,10 @@ class HeadRegressor(RegressorMixin, BaseEstimator):
 
     def network(self) -> nn.Module:
         """The fitted network, in evaluation mode; its outputs are (rating - middle_) / half_."""
-        network = self._empty()
-        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.state_.items()})
+        with torch.device("meta"):  # without first values, which would be drawn from the one random state
+            network = self._empty()
+        state = {name: torch.from_numpy(np.array(value)) for name, value in self.state_.items()}
+        network.load_state_dict(state, assign=True)
         return network.eval()
 
     def predict(self, X) -> np.ndarray:
@@ -237,7 +241,7 @@ def save_weights(path: str | Path, regressor: HeadRegressor) -> None:
     """Write a fitted head's weights as safetensors, for `init` of another one."""
     from safetensors.numpy import save_file
 
-    save_file({name: np.ascontiguousarray(value) for name, value in regressor.state_.items()}, path)
+    save_file({name: np.array(value) for name, value in regressor.state_.items()}, path)
 
 
 def load_weights(path: str | Path, network: nn.Module) -> None:

@@ -44,7 +44,6 @@ class Music2EmoHead(nn.Module):
         self.chord_attr_embedding = nn.Embedding(ATTRIBUTES, EMBEDDING)
         layer = nn.TransformerEncoderLayer(WIDTH, nhead=WIDTH, dim_feedforward=64, dropout=0.1, batch_first=True)
         self.chord_transformer = nn.TransformerEncoder(layer, num_layers=2, enable_nested_tensor=False)
-        self.register_buffer("positions", positions(CHORDS, WIDTH), persistent=False)
         self.input_proj = nn.Sequential(nn.Linear(dims + WIDTH + 1, 512), nn.ReLU())
         self.classification_branch = nn.Sequential(nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, moods))
         self.regression_branch = nn.Sequential(nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 2))
@@ -56,7 +55,7 @@ class Music2EmoHead(nn.Module):
         """
         different, place = torch.stack((roots, attributes)).unique(dim=1, return_inverse=True)
         chords = torch.cat((self.chord_root_embedding(different[0]), self.chord_attr_embedding(different[1])), dim=2)
-        chords = chords + self.positions[: chords.shape[1]]
+        chords = chords + positions(chords.shape[1], WIDTH).to(chords)
         chords = torch.cat((torch.zeros_like(chords[:, :1]), chords), dim=1)
         return self.chord_transformer(chords)[:, 0][place]
 
