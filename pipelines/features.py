@@ -69,7 +69,7 @@ def run(config: Config, dataset, writer) -> None:
         config.weights or None,
     )
     columns = as_in_source(table.columns) if config.reproduce_source else table.columns
-    writer.write_table("features", table.values.rename_axis("track_id").reset_index())
+    writer.write_table("features", table.values.copy().rename_axis("track_id").reset_index())
     writer.write_table("columns", columns.rename_axis("column").reset_index())
     expected = expected_columns(name)
     about = {

@@ -209,12 +209,66 @@ def test_features_are_written_as_tables(tmp_path, folder):
     assert table.shape == (30, 1 + 3900 - without_value)
 
 
+@pytest.mark.parametrize("reduction", ["decorrelated", "group-pca", "global-pca"])
+def test_reduced_columns_train_explain_and_predict(trained, folder, reduction, monkeypatch, capsys):
+    from pipelines.__main__ import run_command, run_pipeline
+
+    monkeypatch.setenv("MER_ARTIFACTS", str(trained[0]))
+    options = ["--dataset", str(folder), "--features", f"stats8-{reduction}", "--resamples", "20"]
+    run_pipeline("train", [*options, "--explain", "none", "--run-id", reduction])
+    plain, reduced = read_run(trained[2].name), read_run(reduction)
+    about = reduced.about["features"]
+    assert about["name"] == f"stats8-{reduction}" and about["n_columns"] == plain.about["features"]["n_columns"]
+    assert len(about["reduction"]["n_per_round"]) == 5
+    assert 0 < about["reduction"]["n_final"] < about["n_columns"]
+    assert reduced.metrics["targets"]["arousal"]["all"]["r2"][0] > (0.5 if reduction == "decorrelated" else 0.2)
+    for name in ("mean-only", "q25-only"):  # on columns as they are
+        ours, theirs = (run.metrics["baselines"][name]["valence"]["all"]["r2"][0] for run in (reduced, plain))
+        assert ours == pytest.approx(theirs)
+    run_pipeline("explain", ["--run", reduction])
+    explanation = reduced.explanation("shap")
+    scored = reduced.predictions.pivot(index="track_id", columns="target", values="predicted")
+    expected = scored.loc[list(explanation.tracks), list(explanation.targets)].to_numpy()
+    assert np.abs(explanation.base + explanation.values.sum(axis=1) - expected).max() < 1e-6
+    capsys.readouterr()
+    assert run_command("predict", ["--run", reduction, str(folder / "audio" / "3.wav")]) == 0
+    row = next(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    rated = pd.read_csv(folder / "tracks.csv").set_index("track_id").loc["t3"]
+    assert abs(float(row["arousal"]) - rated["arousal"]) < 1.5
+
+
+def test_features_say_what_a_reduction_leaves(trained, folder, monkeypatch, capsys):
+    from pipelines.__main__ import run_pipeline
+
+    monkeypatch.setenv("MER_ARTIFACTS", str(trained[0]))
+    options = ["--dataset", str(folder), "--features", "stats8-group-pca", "--reproduce-source", "--run-id", "seen"]
+    run_pipeline("features", options)
+    run, said = read_run("seen"), capsys.readouterr().err
+    tables = {path.stem: pd.read_parquet(path) for path in run.folder.glob("*.parquet")}
+    names = {"features", "columns", "reduction", "spectrum", "loadings", "components", "reproduction"}
+    assert set(tables) == names
+    n_columns = run.about["features"]["n_columns"]
+    assert len(tables["columns"]) == len(tables["reduction"]) == n_columns
+    assert run.metrics["counts"]["expected"] == 2080
+    assert f"30 tracks, {n_columns} columns, 2080 expected" in said
+    assert sum(row["columns"] for row in run.metrics["coverage"]) == n_columns
+    components = tables["components"].drop(columns="track_id")
+    assert components.shape == (30, run.about["features"]["reduction"]["n_final"])
+    assert sum(row["components"] for row in run.metrics["reduction"]) == tables["spectrum"]["kept"].sum()
+    assert components.shape[1] == tables["spectrum"]["kept"].sum()
+    assert set(tables["loadings"]["component"]) == set(components)
+    assert "DEAM's 1802 songs" in said and "1257" in said
+
+
 BAD_CALLS = [
     (["nonsense"], "'nonsense' is no pipeline"),
     (["train", "--dataset", "{tmp}/none"], "none"),
     (["train", "--dataset", "{tmp}/empty"], "empty"),
     (["train", "--dataset", "{folder}", "--targets", "joy"], "joy"),
     (["train", "--dataset", "{folder}", "--features", "stats9"], "stats9"),
+    (["train", "--dataset", "{folder}", "--features", "stats8-pca"], "pca is no reduction"),
+    (["features", "--dataset", "{folder}", "--features", "mert", "--reproduce-source"], "stats8 and stats15 only"),
+    (["features", "--reproduce-source", "perhaps"], "neither yes nor no"),
     (["train", "--dataset", "{folder}", "--model", "svr"], "svr"),
     (["train", "--dataset", "{folder}", "--resamples", "0"], "--resamples 0"),
     (["train", "--dataset", "{folder}", "--seed", "x"], "--seed"),
