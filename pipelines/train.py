@@ -33,8 +33,8 @@ class Config:
     )
     features: str = option(
         "stats8",
-        "stats8 (2080 columns), stats15 (3900), a backbone such as musicnn-msd, musicnn-msd:mean-std, musicnn-msd-tags, "
-        "or a Parquet/CSV table keyed by track_id or song_id; several joined with +; with "
+        "stats8 (2080 columns), stats15 (3900), a backbone such as musicnn-msd, musicnn-msd:mean-std or "
+        "musicnn-msd-tags, or a Parquet/CSV table keyed by track_id or song_id; several joined with +; with "
         "-decorrelated, -group-pca or -global-pca behind it, reduced on the training parts",
     )
     weights: str = option(
