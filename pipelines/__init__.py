@@ -15,6 +15,7 @@ PIPELINES = {
     "features": "pipelines.features",
     "audit": "pipelines.audit",
     "eda": "pipelines.eda",
+    "embed": "pipelines.embed",
     "train": "pipelines.train",
     "select": "pipelines.select",
     "group_pca": "pipelines.group_pca",
