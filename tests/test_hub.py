@@ -371,7 +371,10 @@ def test_collapse_is_the_mean_cosine_of_all_pairs():
 
 
 def test_collapsed_embeddings_are_noted():
-    assert "mean pairwise cosine 1.00" in collapse_note("clap", np.ones((10, 4)))
+    assert "mean pairwise cosine 1.000, above 0.8" in collapse_note("clap", np.ones((10, 4)))
+    cone = 3 + np.random.default_rng(0).standard_normal((10, 64))  # a large common part: cosine .9
+    assert collapse_note("clap-general", cone) and not collapse_note("mert", cone)
+    assert collapse_note("mert", np.ones((10, 4)))
     assert collapse_note("clap", np.zeros((10, 4))) is not None
     assert collapse_note("clap", np.ones((9, 4))) is None
     assert collapse_note("clap", np.random.default_rng(0).standard_normal((10, 64))) is None

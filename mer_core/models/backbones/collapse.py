@@ -3,13 +3,19 @@
 A published CLAP checkpoint (`laion/larger_clap_music`) was reported to map all music into one narrow cone, with a mean
 pairwise cosine of .92 and zero-shot tags at chance, where `larger_clap_general` has .75 and the unfused one .41. Such
 embeddings look healthy one by one, so the check is made on many clips at once.
+
+Only CLAP's space was trained to be compared by cosine. Embeddings of other networks share a large common part (musicnn's
+pass through a ReLU, those of transformers are known for it), which a regressor subtracts: they count as collapsed when
+next to nothing else is left.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-COLLAPSED = 0.8  # mean pairwise cosine beyond which a note is due
+COLLAPSED = 0.8  # mean pairwise cosine beyond which a note is due, for spaces trained on cosines
+CONSTANT = 0.999  # the same for other networks
+COSINE_SPACES = ("clap",)  # beginnings of names
 FEWEST_CLIPS = 10
 
 
@@ -37,10 +43,14 @@ def collapse(embeddings: np.ndarray) -> float:
 
 
 def collapse_note(name: str, embeddings: np.ndarray) -> str | None:
-    """A sentence for the run when the pooled embeddings (n, d) of at least 10 clips have collapsed, else None."""
-    if len(embeddings) < FEWEST_CLIPS or (found := collapse(embeddings)) <= COLLAPSED:
+    """A sentence for the run when the pooled embeddings (n, d) of at least 10 clips have collapsed, else None.
+
+    name : of the backbone
+    """
+    limit = COLLAPSED if name.startswith(COSINE_SPACES) else CONSTANT
+    if len(embeddings) < FEWEST_CLIPS or (found := collapse(embeddings)) <= limit:
         return None
     return (
-        f"The {name} embeddings of {len(embeddings)} clips hardly differ (mean pairwise cosine {found:.2f}, above "
-        f"{COLLAPSED}): they may have collapsed, so compare another backbone before you rely on them."
+        f"The {name} embeddings of {len(embeddings)} clips hardly differ (mean pairwise cosine {found:.3f}, above "
+        f"{limit}): they may have collapsed, so compare another backbone before you rely on them."
     )
