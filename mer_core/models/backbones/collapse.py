@@ -4,9 +4,8 @@ A published CLAP checkpoint (`laion/larger_clap_music`) was reported to map all 
 pairwise cosine of .92 and zero-shot tags at chance, where `larger_clap_general` has .75 and the unfused one .41. Such
 embeddings look healthy one by one, so the check is made on many clips at once.
 
-Only CLAP's space was trained to be compared by cosine. Embeddings of other networks share a large common part (musicnn's
-pass through a ReLU, those of transformers are known for it), which a regressor subtracts: they count as collapsed when
-next to nothing else is left.
+Only CLAP's space was trained to be compared by cosine. Embeddings of other networks share a large common part (those of
+transformers are known for it), which a regressor subtracts: they count as collapsed when next to nothing else is left.
 """
 
 from __future__ import annotations
