@@ -19,7 +19,8 @@ exact SHAP values of columns too, such as support vectors.
 Cost
 ----
 2^G - 2 coalitions x tracks x background tracks predictions, G groups: 126 x 48 x 32 = 194 000 for one fold of 239
-tracks with seven groups. Above eight groups it is refused.
+tracks with seven groups. Support vectors with a Gaussian kernel need no more than G (tracks + background tracks) x
+vectors. Above eight groups it is refused.
 
 References
 ----------
@@ -34,9 +35,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import cdist
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTransformer
+from sklearn.svm import SVR
 
 from mer_core.errors import UserError
 from mer_core.models.reductions import Decorrelate, GroupPca
@@ -72,25 +75,12 @@ def grouped_shapley(
     features, background = np.asarray(features, dtype=float), np.asarray(background, dtype=float)
     labels = list(dict.fromkeys(groups))
     _check(labels, groups, features, background)
-    codes = np.array([labels.index(group) for group in groups])
-    count, full = len(labels), 2 ** len(labels) - 1
+    members = np.array([[group == label for group in groups] for label in labels])
     whole = predict(features).reshape(len(features), -1)
     base = predict(background).reshape(len(background), -1).mean(axis=0)
-    shares = _shares(count)
-    values = np.zeros((len(features), count, whole.shape[1]))
-    for coalition in range(full + 1):
-        present = (coalition >> np.arange(count) & 1).astype(bool)
-        if coalition == 0:
-            worth = np.broadcast_to(base, whole.shape)
-        elif coalition == full:
-            worth = whole
-        else:
-            worth = _worth(predict, features, background, present[codes])
-        values += shares[present.sum(), present.astype(int)][None, :, None] * worth[:, None, :]
-    error = np.abs(base + values.sum(axis=1) - whole).max()
-    if not error <= ADDITIVITY:
-        raise RuntimeError(f"grouped Shapley values miss a prediction by {error:.2e} rating points")
-    return base, values
+    return base, _values(
+        whole, base, len(labels), lambda present: _worth(predict, features, background, members[present].any(axis=0))
+    )
 
 
 def explain_groups(
@@ -116,7 +106,11 @@ def explain_groups(
     features, background = np.asarray(features, dtype=float), np.asarray(background, dtype=float)[np.sort(chosen)]
     if steps:
         features, background = (pipeline[:steps].transform(table) for table in (features, background))
-    base, found = grouped_shapley(pipeline[steps:].predict, features, left, background)
+    rest = pipeline[steps:]
+    if _is_kernel_machine(rest):
+        base, found = _kernel_shapley(rest, features, left, background)
+    else:
+        base, found = grouped_shapley(rest.predict, features, left, background)
     values = np.zeros((len(features), len(labels), found.shape[2]))
     values[:, [labels.index(label) for label in dict.fromkeys(left)]] = found
     return base, values
@@ -160,6 +154,21 @@ def _check(labels: list[str], groups: Sequence[str], features: np.ndarray, backg
         )
 
 
+def _values(whole: np.ndarray, base: np.ndarray, count: int, worth: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Shapley values (n, G, t) from predictions (n, t), the base (t,) and the worth (n, t) of groups (G,) bool."""
+    shares = _shares(count)
+    values = np.zeros((len(whole), count, whole.shape[1]))
+    full = 2**count - 1
+    for coalition in range(full + 1):
+        present = (coalition >> np.arange(count) & 1).astype(bool)
+        found = np.broadcast_to(base, whole.shape) if coalition == 0 else whole if coalition == full else worth(present)
+        values += shares[present.sum(), present.astype(int)][None, :, None] * found[:, None, :]
+    error = np.abs(base + values.sum(axis=1) - whole).max()
+    if not error <= ADDITIVITY:
+        raise RuntimeError(f"grouped Shapley values miss a prediction by {error:.2e} rating points")
+    return values
+
+
 def _shares(count: int) -> np.ndarray:
     """Shapley's weights by size of a coalition: [size, 1] of its members, [size, 0] (negative) of the others."""
     shares = np.zeros((count + 1, 2))
@@ -182,6 +191,44 @@ def _worth(predict: Callable, features: np.ndarray, background: np.ndarray, know
         predicted = predict(mixed.reshape(-1, mixed.shape[2]))
         parts.append(predicted.reshape(len(rows), len(background), -1).mean(axis=1))
     return np.concatenate(parts)
+
+
+def _is_kernel_machine(rest: Pipeline) -> bool:
+    machines = [getattr(one, "regressor_", None) for one in getattr(rest[-1], "estimators_", [])]
+    return len(rest) == 1 and bool(machines) and all(isinstance(one, SVR) and one.kernel == "rbf" for one in machines)
+
+
+def _kernel_shapley(
+    rest: Pipeline, features: np.ndarray, groups: Sequence[str], background: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `grouped_shapley`, for support vectors with a Gaussian kernel, without mixing any tracks.
+
+    The kernel exp(-gamma |z - s|^2) is a product over groups, so that its mean over background tracks is a product of
+    the present groups' factors of the track and the mean of the absent groups' factors: G x (n + m) of them in all.
+    """
+    labels, targets = np.asarray(groups, dtype=object), []
+    for machine in rest[-1].estimators_:
+        vectors = machine.regressor_
+
+        def factors(rows: np.ndarray, vectors: SVR = vectors) -> np.ndarray:
+            found = []
+            for label in dict.fromkeys(groups):
+                distance = cdist(rows[:, labels == label], vectors.support_vectors_[:, labels == label], "sqeuclidean")
+                found.append(np.exp(-vectors._gamma * distance))
+            return np.array(found)
+
+        targets.append((factors(features), factors(background), vectors, machine.transformer_))
+
+    def worth(present: np.ndarray) -> np.ndarray:
+        parts = []
+        for own, other, vectors, scaler in targets:
+            kernel = own[present].prod(axis=0) * other[~present].prod(axis=0).mean(axis=0)
+            parts.append(scaler.inverse_transform((kernel @ vectors.dual_coef_[0] + vectors.intercept_)[:, None]))
+        return np.hstack(parts)
+
+    whole = rest.predict(features).reshape(len(features), -1)
+    base = rest.predict(background).reshape(len(background), -1).mean(axis=0)
+    return base, _values(whole, base, len(targets[0][0]), worth)
 
 
 def _separable_steps(pipeline: Pipeline, groups: Sequence[str]) -> tuple[int, list[str]]:
