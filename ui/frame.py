@@ -16,6 +16,7 @@ PAGES = (
     ("app.py", "Overview", ":material/explore:"),
     ("pages/dataset.py", "Dataset", ":material/library_music:"),
     ("pages/models.py", "Models", ":material/target:"),
+    ("pages/compare.py", "Compare", ":material/leaderboard:"),
     ("pages/importance.py", "Importance", ":material/bar_chart:"),
     ("pages/track.py", "Track", ":material/graphic_eq:"),
     ("pages/runs.py", "Runs", ":material/play_circle:"),

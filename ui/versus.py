@@ -10,6 +10,7 @@ from mer_core.runs import Run, compare_runs
 from ui import data
 from ui.frame import how_to_read
 
+MOST_RIVALS = 15
 NAMES = {"r2": "R²", "rmse": "RMSE", "ccc": "CCC"}
 
 
@@ -87,6 +88,32 @@ def winner_sentence(best: Run, others: list[str], target: str) -> str:
     if beaten:
         return f"{target.capitalize()}: **{best.run_id}** beats {', '.join(beaten)} on the same tracks."
     return ""
+
+
+def reference_differences(routes: pd.DataFrame) -> tuple[str | None, pd.DataFrame]:
+    """Differences of single runs from the best one that does not leak, on one target, track by track.
+
+    routes : rows of `ui.routes.routes`, of one target
+
+    Returns
+    -------
+    Label of the best run, and its rivals with `difference`, `low` and `high` of R2; those on other tracks are left out
+    """
+    runs = routes[routes["run_id"] != ""].sort_values("r2", ascending=False)
+    honest = runs[runs["caveats"] == ""] if (runs["caveats"] == "").any() else runs
+    if honest.empty:
+        return None, runs.assign(difference=0.0, low=0.0, high=0.0)
+    best, rows = honest.iloc[0], []
+    for row in runs[runs["run_id"] != best["run_id"]].head(MOST_RIVALS).to_dict("records"):
+        try:
+            found = _compared(data.open_run(row["run_id"]), best["run_id"])["targets"].get(row["target"])
+        except UserError:
+            continue  # other tracks or ratings, so that there is nothing to pair
+        if found is not None and found["r2"]["difference"][1] is not None:
+            rows.append(row | dict(zip(("difference", "low", "high"), found["r2"]["difference"], strict=True)))
+    return best["label"], pd.DataFrame(
+        rows, columns=[*runs.columns.difference(["difference"]), "difference", "low", "high"]
+    )
 
 
 def chance_sentences(run: Run) -> list[str]:
