@@ -20,6 +20,7 @@ PIPELINES = {
     "select": "pipelines.select",
     "group_pca": "pipelines.group_pca",
     "global_pca": "pipelines.global_pca",
+    "ablation": "pipelines.ablation",
     "explain": "pipelines.explain",
     "compare": "pipelines.compare",
     "music2emo": "pipelines.music2emo",
