@@ -51,7 +51,8 @@ def execute(config: Config, job, run_id: str) -> str:
 
 def run(config: Config, part, dataset, writer) -> None:
     """Listen; write `embeddings`, `features`, `columns` and, where the backbone has tags, `tags`."""
-    from mer_core.models.embeddings import load_embeddings, pooled_table, tag_table, window_table
+    from mer_core.models.embedding_tables import tag_table, window_table
+    from mer_core.models.embeddings import load_embeddings, pooled_table
     from mer_core.runs import describe_dataset
 
     weights, workers = config.weights or None, config.workers or None

@@ -98,6 +98,7 @@ def run(config: Config, dataset, writer) -> None:
     if explain:
         writer.progress(0.94, "writing SHAP values")
         writer.write_explanation("shap", explanation_of(data, result, dataset.scale))
+    write_listening(config, plan, dataset, data, result, writer)
     writer.progress(0.96, "writing the model")
     write_model(plan, data, result, model, parameters, writer)
 
@@ -241,6 +242,29 @@ def write_scores(config: Config, dataset, data, result, writer, more: dict | Non
     writer.write_table("predictions", rows)
     writer.write_table("tracks", experiment.track_table(dataset, data))
     writer.write_table("neighbours", nearest_tracks(data.features))
+
+
+def write_listening(config: Config, plan, dataset, data, result, writer) -> None:
+    """Write what pretrained networks heard besides: `tags.parquet`, and `dynamic.parquet` where windows can be scored.
+
+    Everything comes from the cache that the features were just made from.
+    """
+    import pandas as pd
+
+    from mer_core.evaluate.dynamic import unseen_windows
+    from mer_core.models.embedding_tables import tag_table
+    from mer_core.models.embeddings import load_embeddings
+    from mer_core.models.representations import embedding_parts, window_part
+
+    def heard_by(part):
+        return load_embeddings(dataset, part.backbone, config.weights or None, plan.workers, layer=part.layer)
+
+    tagging = {part.backbone.name: part for part in embedding_parts(plan.table) if part.backbone.tags}
+    if tagging:
+        writer.write_table("tags", pd.concat([tag_table(heard_by(part)) for part in tagging.values()]))
+    part = window_part(plan.table)
+    if part is not None and data.chunks is None and not any("components" in chosen for chosen in result.chosen):
+        writer.write_table("dynamic", unseen_windows(plan, data, result, part, heard_by(part)))
 
 
 def write_model(plan, data, result, model, parameters: dict, writer) -> None:

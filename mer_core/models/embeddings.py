@@ -327,26 +327,3 @@ def embedding_of_files(
     heard = [outcome.value[0] for outcome in good]
     names = column_table(part, heard[0].embedding.shape[1]).index
     return pd.DataFrame(pooled(part, heard), index, names)[columns], failures
-
-
-def tag_table(heard: Embeddings) -> pd.DataFrame:
-    """Mean probability of every tag in every track: columns track_id, tag, probability; likeliest first."""
-    tags = heard.backbone.tags
-    means = {track: table.tags.mean(axis=0) for track, table in heard.tables.items()}
-    rows = [(track, tags[i], float(mean[i])) for track, mean in means.items() for i in np.argsort(-mean, kind="stable")]
-    return pd.DataFrame(rows, columns=["track_id", "tag", "probability"])
-
-
-def window_table(heard: Embeddings) -> pd.DataFrame:
-    """Embeddings over time: columns track_id, window, seconds (its centre), d0, d1, ..."""
-    tables = heard.tables
-    counts = [len(table.times) for table in tables.values()]
-    head = pd.DataFrame(
-        {
-            "track_id": np.repeat(np.array(list(tables), dtype=object), counts),
-            "window": np.concatenate([np.arange(count) for count in counts]),
-            "seconds": np.concatenate([table.times for table in tables.values()]),
-        }
-    )
-    values = np.concatenate([table.embedding for table in tables.values()])
-    return pd.concat([head, pd.DataFrame(values, columns=[f"d{i}" for i in range(values.shape[1])])], axis=1)

@@ -16,7 +16,7 @@ from mer_core.errors import UserError
 from mer_core.features import FeatureTable, build_features, features_of_files
 from mer_core.features.table import BUILDERS
 from mer_core.models.backbones import BACKBONES
-from mer_core.models.embeddings import build_embedding, embedding_of_files, read_part, weights_record
+from mer_core.models.embeddings import Part, build_embedding, embedding_of_files, read_part, weights_record
 
 Progress = Callable[[float, str], None]
 
@@ -51,11 +51,21 @@ def build_representation(
     return tables[0] if len(tables) == 1 else _joined(spec, tables)
 
 
+def embedding_parts(spec: str) -> list[Part]:
+    """The parts of `spec` that are embeddings."""
+    return [part for name in parts_of(spec) if not Path(name).is_file() and (part := read_part(name)) is not None]
+
+
+def window_part(spec: str) -> Part | None:
+    """The embedding that `spec` is, where a window has the same columns as a track: alone, pooled by the mean."""
+    parts = embedding_parts(spec)
+    return parts[0] if len(parts_of(spec)) == len(parts) == 1 and parts[0].pool == "mean" else None
+
+
 def _table(name: str, dataset: Dataset, workers, progress, weights) -> FeatureTable:
     """The table of one part."""
-    part = None if Path(name).is_file() else read_part(name)
-    if part is not None:
-        return build_embedding(part, dataset, workers, progress, weights)
+    if parts := embedding_parts(name):
+        return build_embedding(parts[0], dataset, workers, progress, weights)
     if name not in BUILDERS and not Path(name).is_file():
         known = ", ".join([*BUILDERS, *BACKBONES])
         raise UserError(f"Features {name!r} are neither built in ({known}) nor a file; give one of these.")
@@ -74,7 +84,7 @@ def representation_of_files(
     A file that fails for one part is left out of all.
     """
     columns, paths = list(columns), [str(path) for path in paths]
-    parts = [part for name in parts_of(spec) if (part := read_part(name)) is not None]
+    parts = embedding_parts(spec)
     tables, failures = [], []
     if others := [column for column in columns if not any(part.owns(column) for part in parts)]:
         table, failed = features_of_files(spec, others, paths, workers)
@@ -94,8 +104,8 @@ def check_weights(spec: str, recorded: Iterable[dict], weights: str | Path | Non
     recorded : the run's `weights`, each with name, source and sha256
     """
     known = {entry["name"]: entry for entry in recorded}
-    for part in (read_part(name) for name in parts_of(spec)):
-        if part is None or part.backbone.name not in known:
+    for part in embedding_parts(spec):
+        if part.backbone.name not in known:
             continue
         then, now = known[part.backbone.name], weights_record(part.backbone, weights)
         if then.get("sha256") != now.get("sha256"):
