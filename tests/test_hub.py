@@ -137,6 +137,23 @@ def test_every_entry_can_be_opened_with_random_weights_of_the_published_size():
         assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
+@pytest.mark.parametrize(
+    ("name", "done"),
+    [
+        ("clap", "repeated, then filled up with silence"),
+        ("ast", "filled up with constant frames"),
+        ("mert", "heard as"),
+    ],
+)
+def test_clips_shorter_than_a_window_are_heard_and_said(root, name, done):
+    listener = open_backbone(name, root)
+    samples = sound(listener.backbone.rate, 1.5)
+    assert len(listener.front_end(samples)) == 1
+    assert done in listener.note(samples)
+    with pytest.raises(UserError, match="needs at least 1 s"):
+        listener.front_end(samples[: len(samples) // 2])
+
+
 def test_random_weights_are_the_same_each_time_and_say_so(monkeypatch):
     monkeypatch.setitem(hub.MODELS, "mert", small("mert"))
     first, second = (open_backbone("mert-5s", "random") for _ in range(2))

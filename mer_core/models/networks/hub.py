@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+AT_ONCE = 30 * 24000  # samples in one pass of MERT, whose first layer alone makes 100 numbers of each
 MERT_LAYERS = (6, 7)  # of the hidden states, 0 being the input of the first layer: "layers 5 and 6" counted without it
 
 
@@ -61,11 +62,11 @@ class MertLayers(nn.Module):
         lengths = (~windows.isnan()).sum(dim=1)
         rows: list[tuple[torch.Tensor, ...]] = [()] * len(windows)
         for length in lengths.unique().tolist():
-            chosen = (lengths == length).nonzero()[:, 0]
-            states = self.model(windows[chosen, :length], output_hidden_states=True).hidden_states
-            means = torch.stack([state.mean(dim=1) for state in states], dim=1)
-            for row, index in enumerate(chosen.tolist()):
-                rows[index] = means[row].unbind()
+            for chosen in (lengths == length).nonzero()[:, 0].split(max(1, AT_ONCE // length)):
+                states = self.model(windows[chosen, :length], output_hidden_states=True).hidden_states
+                means = torch.stack([state.mean(dim=1) for state in states], dim=1)
+                for row, index in enumerate(chosen.tolist()):
+                    rows[index] = means[row].unbind()
         hidden = [torch.stack(column) for column in zip(*rows, strict=True)]
         return {"layers_5_6": torch.cat([hidden[i] for i in MERT_LAYERS], dim=1)} | {
             f"hidden_{i}": state for i, state in enumerate(hidden)
