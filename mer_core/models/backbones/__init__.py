@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mer_core.errors import UserError
-from mer_core.models.backbones import hub, wheel
+from mer_core.models.backbones import hub, local, wheel
 from mer_core.models.backbones.backbone import Backbone, WeightsFile
 from mer_core.models.backbones.listener import Listener
 from mer_core.models.backbones.weights import find_weights, missing, weights_root
@@ -27,7 +27,7 @@ __all__ = [
     "weights_root",
 ]
 
-FAMILIES = (wheel, hub)
+FAMILIES = (wheel, local, hub)
 BACKBONES: dict[str, Backbone] = {name: entry for family in FAMILIES for name, entry in family.BACKBONES.items()}
 RANDOM = "random"
 SEED = 0  # of random weights

@@ -31,7 +31,7 @@ CHECKSUMS = {  # of (data, index)
 CORPORA = {"MTT": ("MagnaTagATune", "magnatagatune"), "MSD": ("Million Song Dataset", "million_song_dataset")}
 LAYERS = {"musicnn": ("embedding", "dense", "pooled", "max_pool", "mean_pool"), "vgg": ("embedding", "pool3", "pool4")}
 DIMS = {"musicnn": 200, "vgg": 256}
-WINDOW_S = front_ends.MUSICNN_FRAMES * front_ends.MUSICNN_HOP / front_ends.MUSICNN_RATE
+WINDOW_S = front_ends.MUSICNN_FRAMES * front_ends.MUSIC_HOP / front_ends.MUSIC_RATE
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
@@ -42,7 +42,7 @@ def _entry(folder: str) -> Backbone:
         name=f"{architecture}-{corpus.lower()}",
         title=f"{architecture} trained on {title}",
         task="music tags",
-        rate=front_ends.MUSICNN_RATE,
+        rate=front_ends.MUSIC_RATE,
         window_s=WINDOW_S,
         hop_s=WINDOW_S,
         dims=DIMS[architecture],
@@ -82,7 +82,7 @@ def load_vgg(backbone: Backbone, path: Path | None) -> tuple:
 
 
 def _transform(backbone: Backbone):
-    hop = backbone.hop_s * front_ends.MUSICNN_RATE / front_ends.MUSICNN_HOP
+    hop = backbone.hop_s * front_ends.MUSIC_RATE / front_ends.MUSIC_HOP
     return partial(front_ends.musicnn_windows, hop_frames=hop)
 
 
