@@ -286,8 +286,8 @@ def between() -> None:
         "dataset itself are held out, on the same columns: what could be reached at home. Correlation asks whether "
         "tracks are put in the right order; R² also whether the level and the spread of the ratings are met."
     )
-    for note in dict.fromkeys(n for s in routes.comparisons("transfer") for n in s.metrics.get("notes", [])):
-        st.markdown(f"- {note}")
+    for note in routes.notes():
+        st.caption(note)
 
 
 main()

@@ -128,6 +128,12 @@ def transfers() -> pd.DataFrame:
     return table
 
 
+def notes() -> list[str]:
+    """What must be known of the data sets that were learned on and tested on, one sentence each."""
+    said = (note for summary in comparisons("transfer") for note in summary.metrics.get("notes", []))
+    return [note for note in dict.fromkeys(said) if " to itself: " not in note]
+
+
 def heat_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Cells of the heat map for one route and target; what a dataset reaches at home is on the diagonal."""
     away = table[~table["same"]]
