@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import sys
+from pathlib import Path
 
 from mer_core.errors import UserError
 
@@ -21,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, help="id or folder of a finished run, or 'latest'")
     parser.add_argument("--workers", type=int, default=0, help="threads (default: one per core)")
     parser.add_argument("--weights", default="", help="folder of pretrained weights (default: the one of the training)")
+    parser.add_argument(
+        "--over-time",
+        default="",
+        metavar="OUT.csv",
+        help="also write predictions of every window (path, seconds, target, predicted), for runs on one embedding",
+    )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio files of at least 3 s")
 
 
@@ -29,6 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
     from mer_core.runs import read_run
 
     run = read_run(arguments.run)
+    if arguments.over_time:
+        check_over_time(run, arguments.over_time)
     facts_file = run.folder / "model" / "model.json"
     if not facts_file.exists():
         raise UserError(
@@ -41,6 +50,8 @@ def main(arguments: argparse.Namespace) -> int:
         arguments.workers or None,
         arguments.weights or None,
     )
+    if arguments.over_time:
+        write_windows(run, arguments)
     targets = run.about["targets"]
     header = ["path", *targets, *(f"{target}_{side}" for target in targets for side in ("lower", "upper"))]
     if failed:
@@ -94,3 +105,35 @@ def predict(
                 }
         rows.append(row)
     return rows, sum("error" in row for row in rows)
+
+
+def check_over_time(run, out: str) -> None:
+    """Raise UserError unless windows have the run's columns and the file can be written, before the long work."""
+    from mer_core.models.reductions import split_reduction
+    from mer_core.models.representations import window_part
+
+    if window_part(split_reduction(run.about["features"]["name"])[0]) is None:
+        raise UserError(
+            "--over-time needs a run on one embedding pooled by its mean, such as musicnn-msd; "
+            f"run {run.run_id!r} has {run.about['features']['name']}"
+        )
+    if not Path(out).absolute().parent.is_dir():
+        raise UserError(f"--over-time {out}: there is no such folder; make it first")
+
+
+def write_windows(run, arguments: argparse.Namespace) -> None:
+    """Write the predictions of the windows of all files that could be read; see `mer_core.evaluate.dynamic`."""
+    from mer_core.evaluate.dynamic import window_predictions
+    from mer_core.models.embeddings import listen_to
+    from mer_core.models.reductions import split_reduction
+    from mer_core.models.representations import window_part
+    from mer_core.models.store import load_model
+
+    part = window_part(split_reduction(run.about["features"]["name"])[0])
+    weights = arguments.weights or run.about["config"].get("weights") or None
+    files = list(dict.fromkeys(arguments.files))
+    outcomes = listen_to(files, part.backbone, weights, arguments.workers or None, layer=part.layer).outcomes
+    heard = {outcome.item: outcome.value[0] for outcome in outcomes if outcome.error is None}
+    model = load_model(run.folder / "model" / "model.skops")
+    table = window_predictions(part, heard, model, run.about["targets"]).rename(columns={"track_id": "path"})
+    table.round(4).to_csv(arguments.over_time, index=False)
