@@ -27,10 +27,10 @@ from mer_core.errors import UserError
 from mer_core.evaluate.cross_validation import CrossValidation
 from mer_core.evaluate.experiment import Data
 from mer_core.evaluate.metrics import draw_groups, resampled_scores
-from mer_core.evaluate.selection_ranking import SHRINKAGE, Ranking, rank_columns
+from mer_core.evaluate.selection_ranking import Ranking, projected, rank_columns
 from mer_core.evaluate.splits import grouped_kfold, inner_folds
 from mer_core.explain.shapley import explain_regressor
-from mer_core.models.regressors import EXTREME, make_regressor
+from mer_core.models.regressors import make_regressor
 
 GRANULARITIES = ("group", "lld", "joint")
 RULES = ("minimum", "one-se", "largest")
@@ -47,9 +47,9 @@ class Search:
     granularity, ranking, family, seed : see `blocks_of`, `rank_columns`, `make_regressor`
     blocks, groups : (p,) block and perceptual group of each column
     sizes : numbers k of columns per block that are tried, ascending
-    rule : "minimum" of the objective; "one-se": the smallest k within one standard error of it; "largest": of all tried,
-        which is no choice
-    fit : what a model on few columns learns, see `lesson`
+    rule : "minimum" of the objective; "one-se": the smallest k within one standard error of it; "largest": of all
+        tried, which is no choice
+    fit : what a model on few columns learns, the ratings or what a `teacher` makes of them
     decorrelated : rank only columns that do not repeat an earlier one of their group in the training part
     """
 
@@ -69,22 +69,18 @@ class Search:
         where = self.blocks, self.groups, self.ranking, self.seed
         return rank_columns(features, ratings, *where, medians, self.decorrelated)
 
-    def lesson(self, features: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-        """What is learned from these tracks (n, t): their ratings, or what ridge on all columns makes of them."""
-        if self.fit == "ratings":
-            return ratings
-        return make_regressor("ridge", self.seed).fit(features, ratings).predict(features).reshape(ratings.shape)
+    def teacher(self, features: np.ndarray, ratings: np.ndarray) -> Pipeline | None:
+        """Ridge on all columns, whose predictions models on few columns learn; None where they learn the ratings."""
+        return None if self.fit == "ratings" else make_regressor("ridge", self.seed).fit(features, ratings)
 
-    def fitted(self, features: np.ndarray, lesson: np.ndarray) -> Pipeline:
-        """The family's model on a design's columns (n, d).
-
-        A ridge that learns predictions cannot find its penalty from them, since they are free of noise: it has the
-        one that goes with the shrunk covariance of the projection.
-        """
-        parameters = {}
-        if self.fit == "teacher" and self.family == "ridge":
-            parameters = {"alphas": np.array([SHRINKAGE * len(features) / EXTREME**2])}
-        return make_regressor(self.family, self.seed, **parameters).fit(features, lesson)
+    def fitted(
+        self, features: np.ndarray, ratings: np.ndarray, design: np.ndarray, teacher: Pipeline | None
+    ) -> Pipeline:
+        """The family's model on a design's columns: features (n, p), design (p,) boolean."""
+        if teacher is not None and self.family == "ridge":
+            return projected(teacher, features, design, self.seed)
+        learned = ratings if teacher is None else teacher.predict(features).reshape(ratings.shape)
+        return make_regressor(self.family, self.seed).fit(features[:, design], learned)
 
 
 @dataclass(frozen=True)
@@ -219,6 +215,11 @@ def _search_round(
     matrix, truth = data.features.to_numpy(), data.ratings.to_numpy()
     x, y = matrix[train], truth[train]
     groups, ratings = data.groups[train], data.ratings[train]
+    if groups.nunique() < INNER_FOLDS:
+        raise UserError(
+            f"a training part of {len(groups)} tracks has {groups.nunique()} groups, and the number of columns is "
+            f"chosen by {INNER_FOLDS} folds inside it: give tracks of more groups"
+        )
     inner = inner_folds(groups, ratings, INNER_FOLDS, search.seed).assignment.loc[ratings.index].to_numpy()
     held_in = np.empty((*y.shape, len(search.sizes)))
     for fold in range(INNER_FOLDS):
@@ -243,13 +244,13 @@ def predict_designs(
     search: Search, ranking: Ranking, x: np.ndarray, y: np.ndarray, unseen: np.ndarray
 ) -> tuple[list[Pipeline], np.ndarray]:
     """Models of every size, fitted on x (n, p) and y (n, t), and their predictions (m, t, sizes) of `unseen` (m, p)."""
-    lesson, models = search.lesson(x, y), []
+    teacher, models = search.teacher(x, y), []
     predicted = np.empty((len(unseen), y.shape[1], len(search.sizes)))
     for position, size in enumerate(search.sizes):
         design = ranking.design(size)
         if not design.any():
             raise UserError("every feature column is the same for all tracks of a training part; check the features")
-        models.append(search.fitted(x[:, design], lesson))
+        models.append(search.fitted(x, y, design, teacher))
         predicted[:, :, position] = models[-1].predict(unseen[:, design]).reshape(len(unseen), -1)
     return models, predicted
 
@@ -293,8 +294,8 @@ def final_ranking(data: Data, search: Search) -> Ranking:
 
 def final_model(data: Data, search: Search, design: np.ndarray) -> Pipeline:
     """The model for new files: the design's columns (p,) boolean, fitted on all tracks."""
-    matrix = data.features.to_numpy()
-    return search.fitted(matrix[:, design], search.lesson(matrix, data.ratings.to_numpy()))
+    matrix, truth = data.features.to_numpy(), data.ratings.to_numpy()
+    return search.fitted(matrix, truth, design, search.teacher(matrix, truth))
 
 
 def final_choice(data: Data, search: Search, rounds: list[Round]) -> Choice:

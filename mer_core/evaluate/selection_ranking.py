@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
 
 from mer_core.models.reductions import Decorrelate
 from mer_core.models.regressors import make_regressor
@@ -29,9 +30,9 @@ NEVER = np.iinfo(np.int32).max  # rank of a column that is not to be chosen
 SHRINKAGE = 0.3
 DEEPEST = 200  # columns that a projection puts in order in each block
 
-# Cost of exact SHAP values follows trees x leaves x depth^2; this forest ranks as the source's full-depth ones do among
-# themselves, see benchmarks/selection.py.
-FOREST = {"n_estimators": 100, "max_features": 0.33, "max_depth": 10, "min_samples_leaf": 5, "max_samples": 0.5}
+# Cost of exact SHAP values follows trees x leaves x depth^2 and that of the fit trees x tracks x columns per split: a
+# tenth of that of full-depth forests, see benchmarks/selection.py.
+FOREST = {"n_estimators": 80, "max_features": 0.33, "max_depth": 10, "min_samples_leaf": 5, "max_samples": 0.5}
 EXPLAINED_TRACKS = 100
 
 
@@ -139,11 +140,7 @@ def _projection_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(p,) share of the predictor's variance that each column adds, and (p,) what to sort by, -inf for those beyond."""
     model = make_regressor("ridge", seed).fit(filled, ratings)
-    prepared = model[:-1].transform(filled)
-    deviation = prepared.std(axis=0)
-    safe = np.where(deviation > 0, deviation, 1.0)
-    standard = (prepared - prepared.mean(axis=0)) / safe / np.sqrt(len(prepared))
-    weights = np.atleast_2d(model[-1].coef_).T * safe[:, None]
+    standard, weights, _, deviation = _standardised(model, filled)
     covariance = standard.T @ (standard @ weights) + SHRINKAGE * weights
     variance = np.einsum("pt,pt->t", weights, covariance)
     covariance /= np.sqrt(np.where(variance > 0, variance, 1.0) * weights.shape[1])
@@ -153,6 +150,41 @@ def _projection_scores(
         chosen, gains = greedy_projection(standard[:, columns], covariance[columns], DEEPEST)
         score[columns[chosen]], order[columns[chosen]] = gains, -np.arange(len(chosen))
     return score, order
+
+
+def _standardised(model: Pipeline, features: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Columns (n, p) as a ridge pipeline sees them, with mean 0 and sum of squares 1, and its weights (p, t) on them.
+
+    Also the columns' means and deviations (p,) before.
+    """
+    prepared = model[:-1].transform(features)
+    centre, deviation = prepared.mean(axis=0), prepared.std(axis=0)
+    safe = np.where(deviation > 0, deviation, 1.0)
+    weights = np.atleast_2d(model[-1].coef_).T * safe[:, None]
+    return (prepared - centre) / safe / np.sqrt(len(prepared)), weights, centre, deviation
+
+
+def projected(teacher: Pipeline, features: np.ndarray, design: np.ndarray, seed: int) -> Pipeline:
+    """The ridge pipeline on a design's columns whose predictions are closest to those of a ridge on all columns.
+
+    Closest where columns vary together as in the shrunk covariance, see `greedy_projection`: where the design holds all
+    that the teacher uses, the two are equal.
+
+    Parameters
+    ----------
+    teacher : fitted on features (n, p); design : (p,) boolean
+    """
+    standard, weights, centre, deviation = _standardised(teacher, features)
+    few = standard[:, design]
+    shared = few.T @ standard @ weights + SHRINKAGE * weights[design]
+    gram = few.T @ few + SHRINKAGE * np.eye(few.shape[1])
+    scale = np.where(deviation > 0, deviation, 1.0)[design]
+    coefficients = np.linalg.solve(gram, shared).T / scale
+    at_centre = np.atleast_2d(teacher[-1].coef_) @ centre + teacher[-1].intercept_
+    student = make_regressor("ridge", seed).fit(features[:, design], teacher.predict(features))
+    student[-1].coef_ = coefficients.reshape(student[-1].coef_.shape)
+    student[-1].intercept_ = (at_centre - coefficients @ centre[design]).reshape(np.shape(student[-1].intercept_))
+    return student
 
 
 def greedy_projection(standard: np.ndarray, covariance: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
