@@ -171,10 +171,11 @@ def leaderboard(table: pd.DataFrame, measure: str, every: bool) -> None:
         config=QUIET,
         alt=f"{name} of every route with its interval",
     )
+    marks = "★ was chosen on validation data, ◆ is the easiest to understand among those about as good. "
     how_to_read(
         "Each mark is one route's score on tracks whose album, artist or piece it has not learned from; the bar is "
-        "what it could be with another sample of them. ★ was chosen on validation data, ◆ is the easiest to understand "
-        "among those about as good. Bars that overlap decide nothing: the differences below do."
+        f"what it could be with another sample of them. {marks if rows['chosen'].any() else ''}Bars that overlap "
+        "decide nothing: the differences below do."
     )
     as_table(table, measure)
 

@@ -17,15 +17,19 @@ def main(arguments: argparse.Namespace) -> int:
     from mer_core.runs import read_run
 
     run = read_run(arguments.run)
-    about, dataset, features = run.about, run.about["dataset"], run.about["features"]
+    about, dataset = run.about, run.about["dataset"]
+    features = {"n_columns": None, "failures": [], "notes": []} | (about.get("features") or {})
     low, high = dataset["scale"]
     print(f"run       {run.run_id}\nfolder    {run.folder}")
     print(f"made      {about['started']} in {about['seconds']} s, {about['machine']}")
     print(f"dataset   {dataset['name']}, {dataset['n_tracks']} tracks, ratings {low:g} to {high:g}")
     print(f"labels    {dataset['label_version']}")
-    print(f"features  {features['name']}, {features['n_columns']} columns, {features['source']}")
+    if features["n_columns"] is not None:
+        print(f"features  {features['name']}, {features['n_columns']} columns, {features['source']}")
     print("config    " + " ".join(f"--{key} {value}" for key, value in about["config"].items()))
     print_scores(run.metrics)
+    if about["pipeline"] == "compare":  # its log is what it found, as lines to read
+        print("\n" + (run.folder / "log.txt").read_text(encoding="utf-8").rstrip())
     left_out = [*dataset["report"]["skipped"], *features["failures"]]
     print(f"\nleft out: {len(left_out)}")
     for item, reason in left_out:

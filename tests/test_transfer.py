@@ -176,5 +176,6 @@ def test_the_matrix_from_the_command_line(folders, capsys):
     assert len(table[table["dataset"] == "one"]) == 2 * 2 * 2 and len(table[table["dataset"] == "two"]) == 2 * 2
     assert set(run.metrics["boards"]["one"]["refused"]) == {"two", "magic"} and "magic: refused." in said
     assert "chosen inside the training parts: one" in said and "easiest to understand" in said
+    assert main(["show", "m"]) == 0 and "chosen inside the training parts: one" in capsys.readouterr().out
     row = table[(table["features"] == "one") & (table["model"] == "ridge") & (table["target"] == "arousal")]
     assert row["r2"].item() == pytest.approx(trained(one)["arousal"])

@@ -130,7 +130,7 @@ def difference_forest(table: pd.DataFrame, target: str, dark: bool) -> go.Figure
     finish(figure, dark, 90 + 30 * max(2, len(table)))
     figure.add_vline(x=0, line={"color": colours["ink"], "width": 1.5})
     figure.update_yaxes(tickvals=list(y), ticktext=list(table["label"]), range=[-0.6, len(table) - 0.4], zeroline=False)
-    figure.update_xaxes(title_text=f"R² of {target} minus that of the reference", zeroline=False)
+    figure.update_xaxes(title_text=f"Difference in R² of {target}", zeroline=False)
     return figure
 
 
