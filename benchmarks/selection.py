@@ -2,9 +2,9 @@
 
     python -m benchmarks.selection [--folds 1] [--ceiling]
 
-The table is made from demo-like noise: groups of correlated columns in the proportions of the real 2080, five of each
-perceptual group with a part in valence and arousal, and rating noise. Both ways work on the training part of each of
-five folds. The usual way, as in https://github.com/Grkritsovas/postgrad-final-project: for each perceptual group and
+The table is made of noise: correlated columns with the names, and so the perceptual groups, of the real 2080, of which
+five in each group have a part in valence and arousal, beside rating noise. Both ways work on the training part of
+each of five folds. The usual way, as in https://github.com/Grkritsovas/postgrad-final-project: for each perceptual group and
 target a full-depth forest of 100 trees on all columns, TreeSHAP of 600 tracks, the two targets' shares of mean |SHAP|
 averaged, then the best 1 to 8 columns of every group tried with forests of 100 trees. Ours: `selection.search_designs`,
 whole: ranking, inner folds with rankings of their own, every k inside and outside. Times are CPU seconds of the same

@@ -30,8 +30,9 @@ NEVER = np.iinfo(np.int32).max  # rank of a column that is not to be chosen
 SHRINKAGE = 0.3
 DEEPEST = 200  # columns that a projection puts in order in each block
 
-# Cost of exact SHAP values follows trees x leaves x depth^2 and that of the fit trees x tracks x columns per split: a
-# tenth of that of full-depth forests, see benchmarks/selection.py.
+# Exact SHAP values cost trees x leaves x depth^2, a fit trees x tracks x columns tried at a split: capped so, both
+# targets in one forest, ranking takes a small part of the time of full-depth forests; benchmarks/selection.py measures
+# how much, and how far the two rankings agree.
 FOREST = {"n_estimators": 80, "max_features": 0.33, "max_depth": 10, "min_samples_leaf": 5, "max_samples": 0.5}
 EXPLAINED_TRACKS = 100
 
