@@ -95,7 +95,8 @@ def representation_of_files(
         tables.append(table)
         failures += failed
     values = pd.concat(tables, axis=1, join="inner")[columns]
-    return values, tuple({path: why for path, why in reversed(failures)}.items())
+    first = dict(reversed(failures))
+    return values, tuple((path, first[path]) for path in dict.fromkeys(paths) if path in first)
 
 
 def check_weights(spec: str, recorded: Iterable[dict], weights: str | Path | None = None) -> None:
