@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": "pipelines.predict",
     "list": "pipelines.list",
     "show": "pipelines.show",
+    "backbones": "pipelines.backbones",
 }
 
 

@@ -74,6 +74,20 @@ def real_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def real_weights() -> Callable[[str], Path]:
+    """`real_weights("efficientat_mn04")`: that folder of weights, under `MER_WEIGHTS` or beside the repository."""
+    root = Path(os.environ.get("MER_WEIGHTS") or REPOSITORY.parent / "shared" / "weights")
+
+    def find(name: str) -> Path:
+        path = root / name
+        if not path.exists():
+            unavailable(f"no weights at {path}: set MER_WEIGHTS to the folder that holds {name}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator:
     """A headless Chromium of the system, driven by playwright: `chromium.new_context().new_page()`."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

@@ -24,14 +24,14 @@ PRE_EMPHASIS = 0.97
 def musicnn_windows(samples: np.ndarray, hop_frames: float = MUSICNN_FRAMES) -> torch.Tensor:
     """Log-mel windows of musicnn (w, 187, 96) from samples at 16 kHz; source: `extractor.py` of `musicnn` 0.1.0.
 
-    Power mel spectrogram with Slaney's scale and areas, frames centred and padded with zeros, rounded to half
-    precision as the training data were stored, then log10(1 + 10000 S). The published code multiplies the rounded
-    values in single precision, because numpy below 1.17, which it asks for, promotes half precision with an integer
-    as large as 10000; newer ones overflow.
+    Power mel spectrogram with Slaney's scale and areas, frames centred and mirrored at the ends (as librosa 0.7 does),
+    rounded to half precision as the training data were stored, then log10(1 + 10000 S). The published code multiplies
+    the rounded values in single precision, because numpy below 1.17, which it asks for, promotes half precision with
+    an integer as large as 10000; newer ones overflow.
     """
     import torch
 
-    power = _power(samples, MUSIC_FFT, MUSIC_HOP, "constant")
+    power = _power(samples, MUSIC_FFT, MUSIC_HOP, "reflect")
     mel = power @ _mel_filters(htk=False).T
     mel = mel.to(torch.float16).to(torch.float32)
     return cut(torch.log10(10000 * mel + 1), MUSICNN_FRAMES, hop_frames)

@@ -122,13 +122,13 @@ def check_sum(path: Path, expected: str | None) -> str:
 
 def read_state(path: Path) -> dict:
     """State dict of a PyTorch file, read without running code of the file's; UserError where it is damaged."""
-    import pickle
-
     import torch
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+    except Exception as error:  # the reader of a damaged file may stumble over anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is no weights file or is damaged ({reason}); fetch it again") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
