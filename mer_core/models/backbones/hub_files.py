@@ -95,8 +95,7 @@ def load_pretrained(model_class, config_class, path: Path, ignored: tuple[str, .
                 **options,
             )
         except Exception as error:  # the readers of both formats raise errors of many kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"{path} cannot be loaded ({reason}); fetch it again") from error
+            raise UserError(f"{path} cannot be loaded ({_reason(error)}); fetch it again") from error
     unexpected = [name for name in report["unexpected_keys"] if not name.startswith(ignored)]
     problems = [
         (report["missing_keys"], "lacks"),
@@ -135,8 +134,7 @@ def read_checkpoint(path: Path, key: str | None = None) -> dict:
             content = torch.load(path, map_location="cpu", weights_only=True)
         state = content[key] if key in content else content
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no weights file or is damaged ({reason}); fetch it again") from error
+        raise UserError(f"{path} is no weights file or is damaged ({_reason(error)}); fetch it again") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path} holds no table of tensors{f' under {key!r}' if key else ''}; fetch it again")
     return state
@@ -155,6 +153,12 @@ def quiet() -> Iterator[None]:
     finally:
         logging.set_verbosity(level)
         logging.enable_progress_bar()
+
+
+def _reason(error: Exception) -> str:
+    """First line of an error; torch's advice to load a file unsafely is not passed on."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return "it holds other things than tensors and numbers" if "weights_only" in first else first
 
 
 def _some(names) -> str:
