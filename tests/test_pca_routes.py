@@ -14,7 +14,7 @@ from mer_core.errors import UserError
 from mer_core.evaluate import pca_routes
 from mer_core.evaluate.experiment import Data, Plan, fit_folds
 from mer_core.evaluate.metrics import r2, rmse
-from mer_core.evaluate.splits import grouped_kfold
+from mer_core.evaluate.splits import Split, grouped_kfold
 from mer_core.features import FeatureTable, describe_columns
 from mer_core.runs import read_run
 
@@ -176,6 +176,15 @@ def test_few_groups_make_fewer_inner_folds():
     values, ratings = table_of(20)
     folds = pca_routes.fit_parts(data_of(values, ratings, tracks_a_group=4), "group-pca", 2, 0, 1)
     assert [len(fold.inner) for fold in folds] == [4, 4, 4, 4, 4, 5]
+
+
+def test_a_training_part_of_one_group_is_told():
+    data = data_of(*table_of(20))
+    halves = pd.Series(["a", "b"] * 10, data.groups.index)
+    split = Split("grouped-2fold", (halves == "b").astype(int))
+    data = Data(data.table, data.features, data.ratings, halves, data.parts, split, [], [], ())
+    with pytest.raises(UserError, match="all 10 tracks of a training part are of the group"):
+        pca_routes.fit_parts(data, "group-pca", 2, 0, 1)
 
 
 # ---- as a user calls it

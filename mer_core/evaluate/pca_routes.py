@@ -290,6 +290,11 @@ def _correlations(scores: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
 def _inner_masks(data: Data, train: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(training, test) tracks (n,) bool of the inner folds of a training part, fewer folds where groups are few."""
     groups = data.groups[train]
+    if groups.nunique() < 2:
+        raise UserError(
+            f"all {len(groups)} tracks of a training part are of the group {groups.iloc[0]!r}, so that nothing can be "
+            "chosen inside it: give a dataset of at least 4 groups (artists, albums, pieces)"
+        )
     folds = min(INNER_FOLDS, groups.nunique(), len(groups) // 2)
     assignment = inner_folds(groups, data.ratings[train], max(folds, 2), seed).assignment
     fold = assignment.reindex(data.features.index).to_numpy()
