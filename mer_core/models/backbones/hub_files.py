@@ -158,7 +158,7 @@ def quiet() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """First line of an error; torch's advice to load a file unsafely is not passed on."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return "it holds other things than tensors and numbers" if "weights_only" in first else first
+    return "it holds other things than tensors and numbers" if "Weights only" in first else first
 
 
 def _some(names) -> str:
