@@ -3,12 +3,12 @@
     python -m benchmarks.selection [--folds 1] [--ceiling]
 
 The table is made of noise: correlated columns with the names, and so the perceptual groups, of the real 2080, of which
-five in each group have a part in valence and arousal, beside rating noise. Both ways work on the training part of
-each of five folds. The usual way, as in https://github.com/Grkritsovas/postgrad-final-project: for each perceptual group and
-target a full-depth forest of 100 trees on all columns, TreeSHAP of 600 tracks, the two targets' shares of mean |SHAP|
-averaged, then the best 1 to 8 columns of every group tried with forests of 100 trees. Ours: `selection.search_designs`,
-whole: ranking, inner folds with rankings of their own, every k inside and outside. Times are CPU seconds of the same
-process, so that other work on the machine counts little.
+five in each group have a part in valence and arousal, beside rating noise. Both ways work on the training part of each
+of five folds. The usual way, as in https://github.com/Grkritsovas/postgrad-final-project: for each perceptual group
+and target a full-depth forest of 100 trees on all columns, TreeSHAP of 600 tracks, the two targets' shares of mean
+|SHAP| averaged, then the best 1 to 8 columns of every group tried with forests of 100 trees. Ours:
+`selection.search_designs`, whole: ranking, inner folds with rankings of their own, every k inside and outside. Times
+are CPU seconds of the same process, so that other work on the machine counts little.
 
 The usual way takes about eight CPU minutes a fold: it is timed on the first `--folds` folds, and so is ours. Both
 chosen designs are tested on the held-out tracks with the same forests. `--ceiling` runs the usual ranking again with
