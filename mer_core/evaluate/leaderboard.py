@@ -43,7 +43,8 @@ RULE = (
 
 def column_kind(configuration: Configuration) -> str:
     """What a column of a configuration is, one of `COLUMN_KINDS`; tags of a network have names."""
-    if configuration.table.weights and "-tags" not in configuration.name:
+    table = configuration.table
+    if table.columns["group"].isin([each["name"] for each in table.weights]).any():
         return COLUMN_KINDS[3]
     return {"group-pca": COLUMN_KINDS[1], "global-pca": COLUMN_KINDS[2]}.get(configuration.reduction, COLUMN_KINDS[0])
 

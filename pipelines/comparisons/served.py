@@ -110,15 +110,14 @@ def foreign_files(datasets: dict, bases: list[str]) -> dict[str, dict[str, str]]
 
 def caveats(table, dataset) -> str:
     """Why scores made with pretrained networks prove little: "random weights", "saw this dataset", or nothing."""
-    found = []
-    if any(each.get("source") == "random" for each in table.weights):
-        found.append("random weights")
-    if any(each.get("saw_dataset") for each in table.weights) or saw(table, dataset):
-        found.append("saw this dataset")
-    return ", ".join(found)
+    found = ["random weights"] if any(each.get("source") == "random" for each in table.weights) else []
+    return ", ".join(found + (["saw this dataset"] if saw(table, dataset) else []))
 
 
 def saw(table, dataset) -> bool:
-    """Whether a network behind the table lists the dataset among those it was trained on."""
-    names = (name.lower() for each in table.weights for name in each.get("saw") or ())
-    return any(name in (dataset.name.lower(), dataset.layout.lower()) for name in names)
+    """Whether a network behind the table was trained on the dataset, as far as its registry says."""
+    from mer_core.models.backbones import BACKBONES
+
+    networks = (BACKBONES.get(each["name"]) for each in table.weights)
+    names = {name.lower() for network in networks if network is not None for name in network.saw}
+    return bool(names & {dataset.name.lower(), dataset.layout.lower()})
