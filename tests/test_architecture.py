@@ -165,7 +165,13 @@ print(*sorted({HEAVY - {"streamlit"}!r} & set(sys.modules)))
 
 def test_heavy_libraries_are_imported_inside_functions():
     """Except in the modules that define or train networks, which nobody else imports outside of functions."""
-    torch_modules = {"mer_core.models.networks", "mer_core.models.training.engine", "mer_core.models.training.losses"}
+    torch_modules = {
+        "mer_core.models.networks",
+        "mer_core.models.training.engine",
+        "mer_core.models.training.losses",
+        "mer_core.explain.lrp_engine",
+        "mer_core.explain.lrp_rules",
+    }
     paths = python_files("mer_core/**/*.py", "pipelines/**/*.py")
     own_names = {p: ".".join(p.relative_to(REPOSITORY).with_suffix("").parts) for p in paths}
     at_import = {p: imports(syntax(p).body, ()) for p in paths if not within(own_names[p], torch_modules)}

@@ -72,34 +72,48 @@ def fit_tracks(
     centre, spread = np.zeros(known.shape[1]), np.ones(known.shape[1])
     if not classes:
         centre, spread = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-6)
-    frames = spectrograms.style.frames
 
     def batches(generator: torch.Generator) -> Iterator:
         random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-        order = random.permutation(len(train))
-        for start in range(0, len(order), recipe.batch_size):
-            chosen = [train[i] for i in order[start : start + recipe.batch_size]]
-            if len(chosen) < 2:  # batch norm has no spread of one
-                continue
-            windows = [random_window(spectrograms.tables[track], frames, random).astype(np.float32) for track in chosen]
-            windows = [masked(shifted(w, random), random) if random.random() < augment else w for w in windows]
+        for chosen, windows in _window_batches(spectrograms, train, recipe.batch_size, augment, random):
             wanted = np.stack([targets[track] for track in chosen])
             wanted = wanted[:, 0].astype(np.int64) if classes else ((wanted - centre) / spread).astype(np.float32)
-            yield torch.from_numpy(np.stack(windows)), torch.from_numpy(wanted)
+            yield torch.from_numpy(windows), torch.from_numpy(wanted)
 
     def validate(network) -> float:
-        outputs = outputs_of(network, spectrograms, validation)
         wanted = np.stack([targets[track] for track in validation])
-        if classes:
-            logits = outputs - outputs.max(axis=1, keepdims=True)
-            logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-            return float(-np.take_along_axis(logits, wanted.astype(int), axis=1).mean())
-        return float(np.sqrt(np.mean((outputs - (wanted - centre) / spread) ** 2)))
+        outputs = outputs_of(network, spectrograms, validation)
+        return (
+            log_loss(outputs, wanted)
+            if classes
+            else float(np.sqrt(np.mean((outputs - (wanted - centre) / spread) ** 2)))
+        )
 
     torch.manual_seed(recipe.seed)
     network = make_network().to(choose_device())
     history = run(network, batches, validate, recipe, folder, report=report)
     return Fitted(network, centre, spread, history)
+
+
+def _window_batches(
+    spectrograms: Spectrograms, train: list[str], size: int, augment: float, random: np.random.Generator
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Every track once, in random order: (tracks, windows (b, frames, bands) float32)."""
+    order, frames = random.permutation(len(train)), spectrograms.style.frames
+    for start in range(0, len(order), size):
+        chosen = [train[i] for i in order[start : start + size]]
+        if len(chosen) < 2:  # batch norm has no spread of one
+            continue
+        windows = [random_window(spectrograms.tables[track], frames, random).astype(np.float32) for track in chosen]
+        windows = [masked(shifted(w, random), random) if random.random() < augment else w for w in windows]
+        yield chosen, np.stack(windows)
+
+
+def log_loss(logits: np.ndarray, classes: np.ndarray) -> float:
+    """Mean cross-entropy of logits (n, c) for classes (n, 1)."""
+    logits = logits - logits.max(axis=1, keepdims=True)
+    logits = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return float(-np.take_along_axis(logits, classes.astype(int), axis=1).mean())
 
 
 def outputs_of(network: object, spectrograms: Spectrograms, tracks: list[str]) -> np.ndarray:
