@@ -3,6 +3,11 @@
 The model learned from means over a track, so that a window is an extrapolation: windows differ more than tracks do, and
 nothing has told the model how ratings follow the music. The mean of a track's curve is near its prediction, and equal
 only for linear models.
+
+Checked on ten songs of DEAM against their dynamic ratings (`predict --over-time` with kernel ridge on
+`musicnn-mtt@dense`, trained on 239 film-music excerpts; 100 windows of 3 s): over all windows r = .64 for arousal and
+-.11 for valence, but within a song r = .09 and -.16 on average. Such curves tell songs apart by arousal; they do not
+follow what listeners reported from moment to moment.
 """
 
 from __future__ import annotations
