@@ -167,11 +167,18 @@ def _blend(seed: int, threads: int, parameters: dict) -> MultiOutputRegressor:
 
 
 def _kernel_ridge(seed: int, threads: int, parameters: dict) -> GaussianRidge:
+    """Sharpness and penalty were chosen by folds inside the training parts of 239 film-music excerpts, on embeddings.
+
+    There, R2 of valence, arousal and tension averaged .713, where ridge had .694 and svr .670 (musicnn-mtt@dense).
+    """
     return GaussianRidge(**parameters)
 
 
 def _committee(seed: int, threads: int, parameters: dict) -> MeanRegressor:
-    """Kernel ridge follows what is nearly linear, trees the skewed ratings that are low for most tracks."""
+    """Kernel ridge follows what is nearly linear, trees the skewed ratings that are low for most tracks.
+
+    Correlations rise a little with the trees, R2 does not.
+    """
     trees = _extra_trees(seed, threads, {"max_features": 0.1, "n_estimators": 200})
     return MeanRegressor([("kernel-ridge", GaussianRidge(**parameters)), ("extra-trees", trees)])
 
