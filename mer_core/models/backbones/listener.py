@@ -15,7 +15,7 @@ from mer_core.models.backbones.backbone import Backbone
 if TYPE_CHECKING:
     import torch
 
-BATCH = 16  # windows at once
+BATCH = 2  # windows at once: activations of more fall out of the cache, and the networks here take twice as long
 SHORTEST_S = 1.0  # below this there is nothing a network of seconds could have learned to hear
 
 
