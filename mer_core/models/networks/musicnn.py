@@ -43,8 +43,7 @@ class Musicnn(nn.Module):
         """Front filters, each at its strongest over frequency: (windows, 561, frames)."""
         image = self.input_norm(windows.unsqueeze(1))
         outputs = []
-        for convolution, norm in zip(self.front, self.front_norm, strict=True):
-            frames = convolution.kernel_size[0]
+        for convolution, norm, (_, (frames, _)) in zip(self.front, self.front_norm, TIMBRAL + TEMPORAL, strict=True):
             before = (frames - 1) // 2  # an even filter looks one frame further ahead than back
             padded = F.pad(image, (0, 0, before, frames - 1 - before))
             outputs.append(norm(self.relu(convolution(padded))).amax(3))
