@@ -21,6 +21,7 @@ PIPELINES = {
     "group_pca": "pipelines.group_pca",
     "global_pca": "pipelines.global_pca",
     "ablation": "pipelines.ablation",
+    "classify": "pipelines.classify",
     "explain": "pipelines.explain",
     "compare": "pipelines.compare",
     "music2emo": "pipelines.music2emo",

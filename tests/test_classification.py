@@ -78,7 +78,7 @@ def test_cells_name_the_true_class_first():
 
 
 def test_examples_are_chosen_by_rule():
-    true = pd.Series([1] * 6, index=[f"t{k}" for k in range(6)])
+    true = pd.Series([1] * 6, index=pd.Index([f"t{k}" for k in range(6)], name="track_id"))
     probability = pd.Series([0.99, 0.8, 0.7, 0.6, 0.52, 0.2], index=true.index)
     found = examples(true, probability).set_index(["cell", "rule"])["track_id"]
     assert found["happy-happy"].to_dict() == {"most confident": "t0", "median": "t2", "borderline": "t4"}

@@ -171,7 +171,7 @@ def examples(true: pd.Series, probability: pd.Series) -> pd.DataFrame:
     """
     frame = pd.DataFrame({"cell": cells_of(true.to_numpy(), probability.to_numpy()), "probability": probability})
     frame["distance"] = (frame["probability"] - 0.5).abs()
-    frame["track_id"] = frame.index.astype(str)
+    frame = frame.assign(track_id=frame.index.astype(str)).reset_index(drop=True)
     rows = []
     for cell in CELLS:
         ranked = frame[frame["cell"] == cell].sort_values(["distance", "track_id"], ascending=[False, True])
