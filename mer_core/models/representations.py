@@ -141,5 +141,5 @@ def _joined(spec: str, tables: list[FeatureTable]) -> FeatureTable:
         " + ".join(dict.fromkeys(table.source for table in tables)),
         tuple(failures.items()),
         tuple(note for table in tables for note in table.notes),
-        tuple(weights for table in tables for weights in table.weights),
+        tuple({entry["name"]: entry for table in tables for entry in table.weights}.values()),
     )
