@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from mer_core.errors import UserError
-from mer_core.explain.lrp_rules import COMPOSITES, Composite, Layer, follow
+from mer_core.explain.lrp_rules import COMPOSITES, Composite, Counted, Layer, follow
 
 TINY = 1e-6  # inputs nearer to 0 are moved here, so that also silence can have relevance
 
@@ -91,19 +92,19 @@ def explain_outputs(
     with torch.enable_grad():
         x = inputs.detach().clone()
         x = torch.where(x.abs() < TINY, torch.full_like(x, TINY), x).requires_grad_(True)
-        leak = torch.ones((), requires_grad=True)
+        counted = Counted(*(torch.ones((), requires_grad=True) for _ in range(2)))
         leaves = {
             name: tensor.detach().clone().requires_grad_(True) if tensor.is_floating_point() else tensor
             for name, tensor in (*network.named_parameters(), *network.named_buffers())
         }
         shown = x if composite.first is None else torch.cat([x, *_bounds(x, bounds)])
-        mode = _Rewriting(composite, leak, len(x) if composite.first else None)
+        mode = _Rewriting(composite, counted, len(x) if composite.first else None)
         shown.of_input = True
         with mode:
             outputs = functional_call(network, leaves, (shown,))
         numbers = choose(tree_map_only(torch.Tensor, mode.settled, outputs)).reshape(-1)
-        counted = [leaf for leaf in leaves.values() if leaf.requires_grad]
-        return _backward(numbers, x, leak, counted)
+        shifts = [counted.biases, *(leaf for leaf in leaves.values() if leaf.requires_grad)]
+        return _backward(numbers, x, counted.stabilisers, shifts)
 
 
 def _bounds(x: torch.Tensor, bounds: tuple[float, float] | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,17 +113,17 @@ def _bounds(x: torch.Tensor, bounds: tuple[float, float] | None) -> tuple[torch.
     return torch.full_like(x, low), torch.full_like(x, high)
 
 
-def _backward(numbers: torch.Tensor, x: torch.Tensor, leak: torch.Tensor, counted: list) -> Relevance:
+def _backward(numbers: torch.Tensor, x: torch.Tensor, stabiliser: torch.Tensor, shifts: list) -> Relevance:
     """Input x gradient for each number, with what biases and stabilisers have of it."""
     values, biases, stabilisers = [], [], []
     for index, number in enumerate(numbers):
         again = index < len(numbers) - 1
         gradient, leaked, *rest = torch.autograd.grad(
-            number, [x, leak, *counted], retain_graph=again, allow_unused=True
+            number, [x, stabiliser, *shifts], retain_graph=again, allow_unused=True
         )
         values.append(torch.zeros_like(x) if gradient is None else (x * gradient).detach())
         stabilisers.append(0.0 if leaked is None else float(leaked))
-        shares = zip(counted, rest, strict=True)
+        shares = zip(shifts, rest, strict=True)
         biases.append(sum(float((leaf * grad).detach().double().sum()) for leaf, grad in shares if grad is not None))
     maps = torch.stack(values)
     outputs, biases, stabilisers = numbers.detach().double().numpy(), np.array(biases), np.array(stabilisers)
@@ -137,17 +138,18 @@ class _Rewriting(TorchFunctionMode):
     A layer's output is `pending` until something else than a batch norm wants it, because that would be merged.
     """
 
-    def __init__(self, composite: Composite, leak: torch.Tensor, batch: int | None):
+    def __init__(self, composite: Composite, counted: Counted, batch: int | None):
         """`batch` : size of the batch, where the network is shown three: inputs, lowest and highest values."""
         super().__init__()
-        self.composite, self.leak, self.batch = composite, leak, batch
+        self.composite, self.counted, self.batch = composite, counted, batch
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in ASKING:
             return func(*args, **kwargs)
         if func is not F.batch_norm:
-            args, kwargs = tree_map_only(torch.Tensor, self.settled, (args, kwargs))
+            settle = partial(self.settled, positive=func in (F.relu, torch.relu, TENSOR.relu))
+            args, kwargs = tree_map_only(torch.Tensor, settle, (args, kwargs))
         exchange = EXCHANGES.get(func)
         result = func(*args, **kwargs) if exchange is None else exchange(self, func, *args, **kwargs)
         if any(getattr(tensor, "of_input", False) for tensor in _tensors((args, kwargs))):
@@ -155,15 +157,16 @@ class _Rewriting(TorchFunctionMode):
                 tensor.of_input = True
         return result
 
-    def settled(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor with its rule's gradient."""
+    def settled(self, tensor: torch.Tensor, positive: bool = False) -> torch.Tensor:
+        """The tensor with its rule's gradient; `positive` where a ReLU wants it."""
         if not hasattr(tensor, "pending"):
             return tensor
-        if not hasattr(tensor, "done"):
+        done = tensor.__dict__.setdefault("done", {})
+        if positive not in done:
             layer, rule = tensor.pending
-            tensor.done = follow(rule, layer, self.leak)
-            tensor.done.of_input = True
-        return tensor.done
+            done[positive] = follow(rule, layer, self.counted, positive)
+            done[positive].of_input = True
+        return done[positive]
 
     def layer(self, kind: str, layer: Layer) -> torch.Tensor:
         """Output of a linear or convolutional layer, pending; the first ones are shown their bounds too."""
@@ -291,6 +294,12 @@ def _product(mode, func, a, b, **kwargs):
     return func(a, b, **kwargs)
 
 
+def _winner(mode, func, x, dim=(), keepdim=False):
+    """A maximum over one axis, whose winner is looked up; of equal ones the first wins."""
+    dim = dim[0] if isinstance(dim, tuple) and len(dim) == 1 else dim
+    return x.max(dim, keepdim).values if isinstance(dim, int) else func(x, dim, keepdim)
+
+
 def _unsupported(mode, func, *args, **kwargs):
     raise ValueError(f"{func.__name__} has no relevance rule here")
 
@@ -307,6 +316,7 @@ EXCHANGES = {
     **dict.fromkeys((torch.conv1d, torch.conv2d), _convolution),
     **dict.fromkeys((F.gelu, F.silu, F.hardswish, F.elu, F.hardtanh, F.relu6, F.tanh), _identity),
     **dict.fromkeys((torch.tanh, TENSOR.tanh), _identity),
+    **dict.fromkeys((torch.amax, TENSOR.amax), _winner),
     **dict.fromkeys((torch.sigmoid, TENSOR.sigmoid, F.sigmoid, F.hardsigmoid), _constant),
     **dict.fromkeys((F.softmax, torch.softmax, TENSOR.softmax), _softmax),
     **dict.fromkeys((torch.mul, TENSOR.mul, TENSOR.__mul__, TENSOR.__rmul__, TENSOR.__imul__), _product),

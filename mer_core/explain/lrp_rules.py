@@ -14,7 +14,7 @@ R. Achtibat et al., AttnLRP, ICML 2024; A. Ali et al., ICML 2022 (CP-LRP: attent
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -27,7 +27,7 @@ GAMMA = 0.25
 class Composite:
     """Which rule which kind of layer follows.
 
-    first : of the layers that see the input, "flat", "box" or "zplus-low"; None for the same as the others
+    first : of the layers that see the input, "flat", "box" or "gamma-low"; None for the same as the others
     convolution, linear : "plain" (gradient x input; the bias has its share), "epsilon", "zplus" (inputs alone have
         shares), "gamma" (inputs alone), "gamma-bias" (the bias has its share)
     attention : "cp", attention weights are constants; "attn", relevance goes through the softmax too
@@ -42,13 +42,21 @@ class Composite:
 
 
 COMPOSITES = {
-    "epsilon-plus": Composite("zplus-low", "zplus", "epsilon"),
     "epsilon-plus-flat": Composite("flat", "zplus", "epsilon"),
     "epsilon-gamma-box": Composite("box", "gamma", "epsilon"),
     "cp-lrp": Composite(None, "plain", "plain"),
     "cp-lrp-gamma": Composite(None, "gamma-bias", "gamma-bias"),
+    "gamma-silence": Composite("gamma-low", "gamma-bias", "gamma-bias"),
     "attn-lrp": Composite(None, "plain", "plain", attention="attn", conserves=False),
 }
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Scalars 1 that require gradient; their gradients are what stabilisers and resting values take."""
+
+    stabilisers: torch.Tensor
+    biases: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -75,58 +83,85 @@ class Layer:
             return self.apply(self.x, self.weight, self.bias)
 
 
-def follow(rule: str, layer: Layer, leak: torch.Tensor) -> torch.Tensor:
+def follow(rule: str, layer: Layer, counted: Counted, positive: bool = False) -> torch.Tensor:
     """The layer's output, whose gradient follows the rule.
 
-    leak : a scalar 1 that requires gradient; its gradient counts what stabilisers take
+    positive : whether a ReLU comes next, so that negative outputs have no relevance, and half of some work is saved
     """
     weight = layer.weight.detach()
     if rule == "plain":
         return layer.apply(layer.x, weight, layer.bias)
-    z = RULES[rule](layer, weight)
-    z = z + torch.where(z.detach() >= 0, STABILISER, -STABILISER) * leak
-    return z * (layer.output / z).detach()
+    return _Ratio.apply(RULES[rule](layer, weight, counted, positive), layer.output, counted.stabilisers)
 
 
-def _epsilon(layer: Layer, weight: torch.Tensor) -> torch.Tensor:
+class _Ratio(torch.autograd.Function):
+    """`z * (y / z).detach()` with a stabilised z, as one step, which saves most of its memory and time."""
+
+    @staticmethod
+    def forward(ctx, z, y, leak):
+        """`z` : (b, filters or 1, ...); `y` : (b, filters, ...)."""
+        ratio = y / (z + torch.copysign(torch.full((), STABILISER), z))
+        ctx.save_for_backward(ratio, z)
+        return y.clone()  # what follows may work in place
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ratio, z = ctx.saved_tensors
+        of_z = gradient * ratio
+        of_z = of_z if of_z.shape == z.shape else of_z.sum(1, keepdim=True)
+        side = torch.copysign(torch.full((), STABILISER), z)
+        return of_z, None, torch.dot(of_z.flatten(), side.flatten())
+
+
+def _epsilon(layer: Layer, weight: torch.Tensor, counted: Counted, positive: bool) -> torch.Tensor:
     """Shares as contributions are."""
     return layer.apply(layer.x, weight, None)
 
 
-def _zplus(layer: Layer, weight: torch.Tensor) -> torch.Tensor:
+def _zplus(layer: Layer, weight: torch.Tensor, counted: Counted, positive: bool) -> torch.Tensor:
     """Shares of positive contributions alone."""
     return _by_sign(layer, weight.clamp(min=0), weight.clamp(max=0))
 
 
-def _gamma(layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def _gamma(layer: Layer, weight: torch.Tensor, counted: Counted, positive: bool) -> torch.Tensor:
     """Contributions of the output's own sign count 1 + gamma times."""
     more, less = weight + GAMMA * weight.clamp(min=0), weight + GAMMA * weight.clamp(max=0)
-    above = below = None
-    if bias is not None:
-        slope = GAMMA * bias.detach()
-        above, below = (bias * (1 + torch.where(side, GAMMA, 0.0)) for side in (slope > 0, slope < 0))
-    positive = layer.output > 0
-    return torch.where(positive, _by_sign(layer, more, less, above), _by_sign(layer, less, more, below))
+    above = _by_sign(layer, more, less)
+    return above if positive else torch.where(layer.output > 0, above, _by_sign(layer, less, more))
 
 
-def _gamma_bias(layer: Layer, weight: torch.Tensor) -> torch.Tensor:
+def _gamma_bias(layer: Layer, weight: torch.Tensor, counted: Counted, positive: bool) -> torch.Tensor:
     """Gamma rule in which the bias is one more input."""
-    return _gamma(layer, weight, layer.bias)
+    z = _gamma(layer, weight, counted, positive)
+    if layer.bias is None:
+        return z
+    channels = -1 if layer.weight.dim() == 2 else 1
+    bias = layer.bias.reshape([-1 if axis == channels % z.dim() else 1 for axis in range(z.dim())])
+    return z + _favoured(bias, layer.output, positive)
 
 
-def _flat(layer: Layer, weight: torch.Tensor) -> torch.Tensor:
+def _gamma_low(layer: Layer, weight: torch.Tensor, counted: Counted, positive: bool) -> torch.Tensor:
+    """Gamma rule for what the input is above its lowest value; what the layer gives for the lowest is its bias."""
+    height = layer.x * ((layer.x.detach() - layer.low) * _per_input(layer.x))
+    z = _gamma(replace(layer, x=height), weight, counted, positive)
+    with torch.no_grad():
+        resting = layer.apply(layer.low[:1], weight, layer.bias)
+    return z + _favoured(resting, layer.output, positive) * counted.biases
+
+
+def _favoured(bias: torch.Tensor, output: torch.Tensor, positive: bool) -> torch.Tensor:
+    """A bias 1 + gamma times where it has the sign of the output."""
+    same = bias.detach() > 0 if positive else (bias.detach() > 0) == (output > 0)
+    return bias * torch.where(same, 1 + GAMMA, 1.0)
+
+
+def _flat(layer: Layer, weight: torch.Tensor, counted: Counted, positive: bool) -> torch.Tensor:
     """Equal shares for all inputs; padding, whose zeros are exact, has none."""
     one_filter = torch.ones_like(weight[:1]) if layer.filters_alike else torch.ones_like(weight)
     return layer.apply(layer.x * _per_input(layer.x), one_filter, None)
 
 
-def _zplus_low(layer: Layer, weight: torch.Tensor) -> torch.Tensor:
-    """Shares of what the input is above its lowest value, by positive weights: silence has none."""
-    height = layer.x * ((layer.x.detach() - layer.low) * _per_input(layer.x))
-    return layer.apply(height, weight.clamp(min=0), None)
-
-
-def _box(layer: Layer, weight: torch.Tensor) -> torch.Tensor:
+def _box(layer: Layer, weight: torch.Tensor, counted: Counted, positive: bool) -> torch.Tensor:
     """Shares of what the input is above its lowest value or below its highest one, whichever the weight asks for."""
     fixed, share = layer.x.detach(), _per_input(layer.x)
     above = layer.apply(layer.x * ((fixed - layer.low) * share), weight.clamp(min=0), None)
@@ -138,17 +173,15 @@ RULES = {
     "zplus": _zplus,
     "gamma": _gamma,
     "gamma-bias": _gamma_bias,
+    "gamma-low": _gamma_low,
     "flat": _flat,
-    "zplus-low": _zplus_low,
     "box": _box,
 }
 
 
-def _by_sign(
-    layer: Layer, of_positive: torch.Tensor, of_negative: torch.Tensor, bias: torch.Tensor | None = None
-) -> torch.Tensor:
+def _by_sign(layer: Layer, of_positive: torch.Tensor, of_negative: torch.Tensor) -> torch.Tensor:
     """The layer with one weight for positive and one for negative inputs."""
-    z = layer.apply(layer.x.clamp(min=0), of_positive, bias)
+    z = layer.apply(layer.x.clamp(min=0), of_positive, None)
     # Behind a ReLU there are no negative inputs, and half of the work is saved.
     return z + layer.apply(layer.x.clamp(max=0), of_negative, None) if bool((layer.x < 0).any()) else z
 
