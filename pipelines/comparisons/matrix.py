@@ -145,7 +145,7 @@ def told_of(name: str, board: dict, table) -> list[str]:
         f"{_named(board['interpretable'])}; choosing so in each fold scores {_scores(plain)}",
     ]
     targets = list(dict.fromkeys(table["target"]))
-    head = "".join(f"R2, {target:22}{'rank':9}" for target in targets)
+    head = "".join(f"R2, {target:22}{'rank':11}" for target in targets)
     width = max(len("features"), table["features"].str.len().max()) + 2
     lines.append(f"{'features':{width}}{'model':13}{'columns':>7}  {'inner':7}{head}")
     order = table.groupby(["features", "model"], sort=False)["r2"].mean().sort_values(ascending=False).index
@@ -178,4 +178,4 @@ def _scores(procedure: dict) -> str:
 def _cell(row) -> str:
     interval = "" if row["r2_low"] != row["r2_low"] else f" [{row['r2_low']:.3f}, {row['r2_high']:.3f}]"
     rank = f"{row['rank']:.0f} ({row['rank_low']:.0f}-{row['rank_high']:.0f})"
-    return f"{row['r2']:.3f}{interval}".ljust(26) + rank.ljust(9) + " "
+    return f"{row['r2']:.3f}{interval}".ljust(26) + rank.ljust(11) + " "
