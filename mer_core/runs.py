@@ -26,6 +26,7 @@ from mer_core.datasets.dataset import Dataset
 from mer_core.errors import UserError
 from mer_core.evaluate.significance import paired_bootstrap
 from mer_core.explain.attribution import FeatureExplanation, read_explanation, write_explanation
+from mer_core.explain.maps import FILE, RelevanceMap, read_about, read_map
 from mer_core.jobs import Job
 from mer_core.paths import artifacts_root
 
@@ -234,7 +235,25 @@ class Run:
     def explanation_names(self) -> tuple[str, ...]:
         """Which attributions the run holds, e.g. ("shap",)."""
         folder = self.folder / "explanations"
-        return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
+        found = folder.iterdir() if folder.is_dir() else ()
+        return tuple(sorted(p.name for p in found if p.name[0] != "." and not (p / FILE).exists()))
+
+    def relevance_tracks(self) -> tuple[str, ...]:
+        """Which tracks have a relevance map."""
+        folder = self.folder / "explanations" / "lrp"
+        return tuple(read_about(folder)["tracks"]) if folder.is_dir() else ()
+
+    def relevance_map(self, track: str, targets: tuple[str, ...] | None = None) -> RelevanceMap:
+        """A track's relevance on its time and frequency; UserError with the command that makes it where it is missing.
+
+        targets : the run's; all of them when None
+        """
+        if track not in self.relevance_tracks():
+            raise UserError(
+                f"run {self.run_id!r} has no relevance map of track {track!r}; "
+                f"make it with: python -m pipelines explain --run {self.run_id} --method lrp --tracks {track}"
+            )
+        return read_map(self.folder / "explanations" / "lrp", track, targets)
 
     def explanation(self, name: str) -> FeatureExplanation:
         """Attributions by name; UserError with the command that makes them where they are missing."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from mer_core.errors import UserError
 from pipelines import REQUIRED, option
 
-METHODS = ("shap", "grouped")
+METHODS = ("shap", "grouped", "lrp")
 MAKERS = ("train", "group_pca", "global_pca")
+RULES = ("auto", "gamma-silence", "cp-lrp-gamma", "cp-lrp", "epsilon-plus-flat", "epsilon-gamma-box", "attn-lrp")
 SAME = 1e-8  # largest difference of a repeated prediction, on the rating scale
 
 
@@ -26,9 +27,11 @@ class Config:
     method: str = option(
         "shap",
         "how predictions are attributed: shap, to each column or component; grouped, to whole perceptual groups, for "
-        "any model",
+        "any model; lrp, to the sound's time and frequency, for a linear model on one network's embedding",
         METHODS,
     )
+    tracks: tuple[str, ...] = option((), "lrp: ids of the tracks, comma-separated; all when empty")
+    rule: str = option("auto", "lrp: how relevance is handed on; auto is what suits the network", RULES)
     workers: int = option(0, "threads (0: one per core)")
 
 
@@ -50,6 +53,14 @@ def execute(config: Config, job, run_id: str) -> str:
     from mer_core.runs import read_run
     from pipelines import train
 
+    if config.method == "lrp":
+        from pipelines import relevance
+
+        return relevance.execute(config, job)
+    if config.tracks or config.rule != "auto":
+        raise UserError(
+            f"--tracks and --rule are for --method lrp; {config.method} explains all tracks: leave them out"
+        )
     finished = read_run(config.run)
     maker = finished.about["pipeline"]
     if maker not in MAKERS:

@@ -26,51 +26,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mer_core.errors import UserError
+from mer_core.explain.maps import RelevanceMap
 from mer_core.explain.relevance_grids import grid_of, lay_out
 from mer_core.explain.relevance_heads import AdditiveHead
 from mer_core.models.backbones.listener import Listener
 
 REFERENCE = "mean prediction of the training tracks"
-REMAINDER = ("missing", "biases", "stabilisers", "padding")
 NEAR = 0.1  # standard deviations from the reference, within which slopes are held down
 SILENT = 1e-5  # of full scale
 BATCH = 4  # windows at once: the front filters of musicnn need 100 MB for each
-
-
-@dataclass(frozen=True)
-class RelevanceMap:
-    """Relevance of every place of a clip for some ratings, in rating points (a classifier's: of the logit).
-
-    values : (t, frames, bands) float32; positive raises the prediction
-    seconds : (frames,) centres; band_hz : (bands,) centres; edges_hz : where bands begin and end
-    targets : (t,)
-    base, predicted : (t,)
-    remainder : (4, t) what is not on the map: rows as `REMAINDER`
-    conservation_error : (t,) what the network lost or gained, relative to all that was handed to it, signs apart
-    rule, reference : how relevance was handed on, and relative to what
-    heard_s, duration_s : how much of the clip the network has heard, and its length
-    note : what was done to a clip shorter than a window, or None
-    """
-
-    values: np.ndarray
-    seconds: np.ndarray
-    band_hz: np.ndarray
-    edges_hz: tuple[float, float]
-    targets: tuple[str, ...]
-    base: np.ndarray
-    predicted: np.ndarray
-    remainder: np.ndarray
-    conservation_error: np.ndarray
-    rule: str
-    reference: str
-    heard_s: float
-    duration_s: float
-    note: str | None = None
-
-    def gap(self) -> np.ndarray:
-        """(t,) prediction - base - map - remainder: 0 but for rounding."""
-        total = self.values.sum(axis=(1, 2), dtype=np.float64) + self.remainder.sum(axis=0)
-        return self.predicted - self.base - total
 
 
 def relevance_of_track(
@@ -78,7 +42,7 @@ def relevance_of_track(
     head: AdditiveHead,
     samples: np.ndarray,
     targets: tuple[str, ...] | None = None,
-    rule: str = "epsilon-plus-flat",
+    rule: str | None = None,
     layer: str | None = None,
 ) -> RelevanceMap:
     """Relevance map of a clip.
@@ -87,7 +51,7 @@ def relevance_of_track(
     ----------
     samples : (n,) float32, mono, at the backbone's rate
     targets : of the head's; all of them when None
-    rule : key of `mer_core.explain.lrp_rules.COMPOSITES`
+    rule : key of `mer_core.explain.lrp_rules.COMPOSITES`; None for the one that suits the backbone
     layer : of the backbone, on whose mean over windows the head was fitted; the first when None
 
     Raises
@@ -96,6 +60,7 @@ def relevance_of_track(
     """
     backbone = listener.backbone
     grid, layer = grid_of(backbone), layer or backbone.layers[0]
+    rule = rule or grid.rule
     targets = targets or head.targets
     if unknown := [target for target in targets if target not in head.targets]:
         raise UserError(f"the head does not predict {', '.join(unknown)}; choose from {', '.join(head.targets)}")

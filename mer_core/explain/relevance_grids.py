@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ class Grid:
     band_hz : (bands,) centres, rising; edges_hz : where the lowest band begins and the highest ends
     axes : windows of relevance, as the network takes them -> (w, frames, bands)
     floor : what silence looks like to the network; None where that depends on the clip
+    rule : of relevance propagation, where none is asked for
     """
 
     frame_s: float
@@ -27,6 +28,7 @@ class Grid:
     edges_hz: tuple[float, float]
     axes: Callable[[np.ndarray], np.ndarray]
     floor: float | None = None
+    rule: str = "gamma-silence"
 
 
 def grid_of(backbone: Backbone) -> Grid:
@@ -86,7 +88,8 @@ def _efficientat() -> Grid:
 
 
 def _ast() -> Grid:
-    return _htk(160, hub_front_ends.AST_RATE, 128, 20, hub_front_ends.AST_RATE / 2, _rows, 0.0125)
+    grid = _htk(160, hub_front_ends.AST_RATE, 128, 20, hub_front_ends.AST_RATE / 2, _rows, 0.0125)
+    return replace(grid, rule="cp-lrp-gamma")
 
 
 def _cnn14() -> Grid:
