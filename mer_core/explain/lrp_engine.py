@@ -47,7 +47,8 @@ class Relevance:
     values : (t, *shape of the inputs) float32
     outputs : (t,) the explained numbers
     biases, stabilisers : (t,) relevance of biases and learned tokens, and of stabilisers of denominators
-    error : (t,) |input + biases + stabilisers - output| / |output|
+    error : (t,) |input + biases + stabilisers - output|, relative to the output or, where that is more, to one per
+        mille of all relevance of the input, signs apart, beyond which lies rounding
     """
 
     values: np.ndarray
@@ -83,12 +84,14 @@ def explain_outputs(
 
     Raises
     ------
-    UserError : unknown rule
+    UserError : unknown rule, or one with a rule for the first layer for a network with learned tokens
     ValueError : network in training mode, or layers whose relevance is not defined here
     """
     composite = composite_of(rule)
     if network.training:
         raise ValueError("the network is in training mode; call .eval() before explaining it")
+    if composite.first and any("token" in name for name, _ in network.named_parameters()):
+        raise UserError(f"rule {rule!r} is for networks without class tokens; choose cp-lrp-gamma, cp-lrp or attn-lrp")
     with torch.enable_grad():
         x = inputs.detach().clone()
         x = torch.where(x.abs() < TINY, torch.full_like(x, TINY), x).requires_grad_(True)
@@ -127,8 +130,10 @@ def _backward(numbers: torch.Tensor, x: torch.Tensor, stabiliser: torch.Tensor, 
         biases.append(sum(float((leaf * grad).detach().double().sum()) for leaf, grad in shares if grad is not None))
     maps = torch.stack(values)
     outputs, biases, stabilisers = numbers.detach().double().numpy(), np.array(biases), np.array(stabilisers)
-    total = maps.double().flatten(1).sum(dim=1).numpy() + biases + stabilisers
-    error = np.abs(total - outputs) / np.maximum(np.abs(outputs), np.finfo(np.float32).tiny)
+    flat = maps.double().flatten(1)
+    size = np.maximum(np.abs(outputs), flat.abs().sum(dim=1).numpy() / 1000)
+    lost = np.abs(flat.sum(dim=1).numpy() + biases + stabilisers - outputs)
+    error = lost / np.where(size == 0, 1, size)
     return Relevance(maps.numpy(), outputs, biases, stabilisers, error)
 
 
