@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,9 @@ from mer_core.models.representations import (
     window_part,
 )
 from mer_core.models.store import load_model, save_model
+from mer_core.runs import read_run
 from pipelines.__main__ import main
+from ui.frame import badges
 
 RATE = 16000
 
@@ -133,6 +136,35 @@ def test_collapsed_and_random_embeddings_are_noted():
     assert any("collapsed" in note for note in notes) and any("random weights" in note for note in notes)
     different = {str(i): heard_at_random(seed=i) for i in range(12)}
     assert not pooled_table(part, Embeddings(part.backbone, different, record | {"source": "x"})).notes
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"), [("music-AudioSet", True), ("audio_set", True), ("demo", False), ("million songs", False)]
+)
+def test_runs_know_whether_a_network_has_seen_the_dataset(name, seen, folder):
+    entry = replace(BACKBONES["musicnn-mtt"], saw=("AudioSet", "Million Song Dataset"))
+    tones = load(folder)
+    assert entry.has_seen(replace(tones, name=name)) == seen
+    assert replace(entry, saw=("DEAM",)).has_seen(replace(tones, layout="deam"))
+
+
+def test_a_run_is_badged_that_its_network_saw_the_dataset(folder, artifacts, monkeypatch):
+    options = ["--dataset", str(folder), "--features", "musicnn-mtt", "--explain", "none", "--resamples", "5"]
+    for trained_on, badged in (("somewhere else", False), (folder.name, True)):
+        monkeypatch.setitem(BACKBONES, "musicnn-mtt", replace(BACKBONES["musicnn-mtt"], saw=(trained_on,)))
+        assert main(["train", *options, "--run-id", f"seen-{badged}"]) == 0
+        about = read_run(f"seen-{badged}").about
+        assert about["weights"][0]["saw"] == [trained_on]
+        assert ("saw this dataset" in [text for text, *_ in badges(about)]) == badged
+
+
+def test_another_front_end_is_not_served_from_the_cache(folder, artifacts, monkeypatch):
+    heard = []
+    hear, entry, path = embeddings.hear, BACKBONES["musicnn-mtt"], [folder / "3.flac"]
+    monkeypatch.setattr(embeddings, "hear", lambda path, listener: heard.append(path) or hear(path, listener))
+    for backbone in (entry, entry, replace(entry, front_end=entry.front_end + 1)):
+        embeddings.listen_to(path, backbone)
+    assert len(heard) == 2
 
 
 def test_tables_of_windows_and_tags():

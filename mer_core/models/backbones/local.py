@@ -53,6 +53,7 @@ def _tagger(corpus: str, architecture: str) -> Backbone:
         files=(("best_model.pth", TAGGERS[corpus, architecture]),),
         load="mer_core.models.backbones.local:load_tagger",
         saw=(trained_on,),
+        front_end=front_ends.VERSION,
     )
 
 
@@ -74,6 +75,7 @@ EFFICIENTAT = Backbone(
     load="mer_core.models.backbones.local:load_efficientat",
     saw=("AudioSet",),
     short="whole",
+    front_end=front_ends.VERSION,
 )
 BACKBONES = {entry.name: entry for entry in (EFFICIENTAT, *(_tagger(*pair) for pair in TAGGERS))}
 

@@ -55,6 +55,7 @@ def _entry(folder: str) -> Backbone:
         files=tuple(zip((DATA, INDEX), CHECKSUMS[folder], strict=True)),
         load=f"mer_core.models.backbones.wheel:load_{architecture}",
         saw=(title,),
+        front_end=front_ends.VERSION,
     )
 
 
