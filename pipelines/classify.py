@@ -29,7 +29,9 @@ class Config:
     classes: str = option("valence", "what sorts tracks into happy and sad", ("valence", "happy-sad"))
     margin: float = option(1.0, "rating points that a track must be away from the middle to be happy or sad")
     explain: str = option("examples", "which tracks get a relevance map", ("examples", "all", "none"))
-    weights: str = option("", "folder of pretrained weights, 'hub' to download them, or 'random'")
+    weights: str = option(
+        "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
+    )
     epochs: int = option(40, "at most, of a network that is trained")
     seed: int = option(42, "seed of folds, training and resampling")
     resamples: int = option(1000, "bootstrap resamples (over groups) of each interval")

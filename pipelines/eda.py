@@ -25,7 +25,12 @@ class Config:
         ("corrected", "published"),
     )
     features: str = option(
-        "stats8", "stats8 (2080 columns), stats15 (3900), a Parquet/CSV table keyed by track_id or song_id, or none"
+        "stats8",
+        "stats8 (2080 columns), stats15 (3900), a backbone such as musicnn-msd or musicnn-msd-tags, a Parquet/CSV "
+        "table keyed by track_id or song_id, or none",
+    )
+    weights: str = option(
+        "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
     )
     seed: int = option(42, "seed of the resampling")
     resamples: int = option(1000, "bootstrap resamples (over groups) of each interval")
@@ -57,7 +62,8 @@ def run(config: Config, dataset, writer) -> None:
     if config.resamples < 1:
         raise UserError(f"--resamples {config.resamples} is too small; give at least 1, such as 1000")
     table, messages = find_features(config, dataset, lambda f, message: writer.progress(0.1 + 0.6 * f, message))
-    writer.about(dataset=describe_dataset(dataset), targets=list(dataset.targets), protocol=None, weights=None)
+    weights = None if table is None else list(table.weights) or None
+    writer.about(dataset=describe_dataset(dataset), targets=list(dataset.targets), protocol=None, weights=weights)
     writer.about(seed=config.seed, features=None if table is None else describe_features(config.features, table))
     writer.progress(0.7, "ratings and metadata")
     tables = {
@@ -97,7 +103,8 @@ def find_features(config: Config, dataset, progress) -> tuple:
     from mer_core.models.representations import build_representation
 
     try:
-        table = build_representation(config.features, dataset, workers=config.workers or None, progress=progress)
+        workers, weights = config.workers or None, config.weights or None
+        table = build_representation(config.features, dataset, workers, progress, weights)
     except UserError as error:
         if config.features not in BUILDERS:
             raise

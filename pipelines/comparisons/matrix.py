@@ -85,7 +85,7 @@ def board_of(config, dataset, tables: dict, missing: dict[str, str], progress: C
     )
     kinds = {one.name: column_kind(one) for one in found}
     table, summary = judge(matrix, kinds, config.resamples, config.seed)
-    warned = {one.name: caveats(one.table, dataset) for one in found}
+    warned = {one.name: caveats(one.table) for one in found}
     table = table.assign(caveats=table["features"].map(warned), synthetic=dataset.synthetic)
     table.insert(0, "labels", dataset.label_version)
     table.insert(0, "dataset", dataset.name)

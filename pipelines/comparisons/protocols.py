@@ -29,6 +29,7 @@ def compare(config, writer) -> None:
         first,
         config.workers or None,
         lambda done, said: writer.progress(0.4 * done, said),
+        config.weights or None,
     )
     rows, refused = [], {}
     for number, name in enumerate(config.protocols):
@@ -54,7 +55,7 @@ def compare(config, writer) -> None:
         protocols={name: REGISTRY[name].summary for name in config.protocols},
         refused=refused,
         seed=config.seed,
-        weights=None,
+        weights=list(table.weights) or None,
     )
     flat = pd.DataFrame(rows).assign(leaks=[" ".join(row["leaks"]) for row in rows])
     writer.write_table("comparison", flat)

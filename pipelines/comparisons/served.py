@@ -108,16 +108,12 @@ def foreign_files(datasets: dict, bases: list[str]) -> dict[str, dict[str, str]]
     return refused
 
 
-def caveats(table, dataset) -> str:
+def caveats(table) -> str:
     """Why scores made with pretrained networks prove little: "random weights", "saw this dataset", or nothing."""
     found = ["random weights"] if any(each.get("source") == "random" for each in table.weights) else []
-    return ", ".join(found + (["saw this dataset"] if saw(table, dataset) else []))
+    return ", ".join(found + (["saw this dataset"] if saw(table) else []))
 
 
-def saw(table, dataset) -> bool:
-    """Whether a network behind the table was trained on the dataset, as far as its registry says."""
-    from mer_core.models.backbones import BACKBONES
-
-    networks = (BACKBONES.get(each["name"]) for each in table.weights)
-    names = {name.lower() for network in networks if network is not None for name in network.saw}
-    return bool(names & {dataset.name.lower(), dataset.layout.lower()})
+def saw(table) -> bool:
+    """Whether a network behind the table was trained on the table's own tracks, as far as its registry says."""
+    return any(each.get("saw_dataset") for each in table.weights)

@@ -88,7 +88,7 @@ def rows_of(config, learn: tuple, predict: tuple, targets: list[str]) -> tuple[l
                 facts = {"train": learn[0].name, "test": predict[0].name, "features": name, "model": model}
                 facts |= {"align": align, "same": same_data(learn[0], predict[0]), "n_train": len(train.ratings)}
                 facts |= {"n": len(test.ratings), "shared": found.shared, "columns": found.columns}
-                facts |= {"saw": saw(b, predict[0]), "synthetic": learn[0].synthetic or predict[0].synthetic}
+                facts |= {"saw": saw(b), "synthetic": learn[0].synthetic or predict[0].synthetic}
                 scores = score_transfer(test, found.predicted, config.resamples, config.seed)
                 home = score_transfer(test, found.at_home, config.resamples, config.seed)
                 rows += [
