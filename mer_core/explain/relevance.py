@@ -131,6 +131,17 @@ def _propagate(listener: Listener, windows, layer: str, seeds: _Seeds, rule: str
     """Hand relevance on through the network, some windows at a time."""
     import torch
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # with two, the backward pass of musicnn's filters takes ten times as long
+    try:
+        return _propagated(listener, windows, layer, seeds, rule, floor)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _propagated(listener: Listener, windows, layer: str, seeds: _Seeds, rule: str, floor: float | None) -> _Found:
+    import torch
+
     from mer_core.explain.lrp_engine import explain_outputs
 
     finite = windows[torch.isfinite(windows)]
