@@ -31,6 +31,7 @@ COMMANDS = {
     "list": "pipelines.list",
     "show": "pipelines.show",
     "backbones": "pipelines.backbones",
+    "site": "pipelines.site",
 }
 
 

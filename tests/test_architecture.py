@@ -23,6 +23,7 @@ STAGES = (
     {"evaluate"},
     {"runs"},
     {"plots", "listening"},
+    {"site"},
 )
 RANK = {part: rank for rank, row in enumerate(STAGES) for part in row}
 APP = {"app", "pages", "ui", "streamlit"}

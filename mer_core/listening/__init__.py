@@ -29,12 +29,14 @@ class Heat:
     """A heat map without margins, over the whole clip: its address, what it shows in words, and labels of its axes.
 
     bands : labels from the highest band to the lowest, evenly spaced; times : labels from start to end, evenly spaced
+    dark : address of the same for dark pages, "" where one picture serves both
     """
 
     address: str
     alt: str
     bands: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
+    dark: str = ""
 
 
 def markup(label: str, versions: list[Version], heat: Heat | None = None) -> str:
@@ -55,7 +57,11 @@ def markup(label: str, versions: list[Version], heat: Heat | None = None) -> str
 def _heat(heat: Heat) -> str:
     bands = "".join(f"<span>{escape(text)}</span>" for text in heat.bands)
     times = "".join(f"<span>{escape(text)}</span>" for text in heat.times)
+    image = f'<img src="{escape(heat.address)}" alt="{escape(heat.alt)}">'
+    if heat.dark:
+        dark = f'<source srcset="{escape(heat.dark)}" media="(prefers-color-scheme: dark)">'
+        image = f"<picture>{dark}{image}</picture>"
     return (
-        f'<div class="map"><img src="{escape(heat.address)}" alt="{escape(heat.alt)}">'
+        f'<div class="map">{image}'
         f'<div class="bands" aria-hidden="true">{bands}</div></div><div class="times" aria-hidden="true">{times}</div>'
     )
