@@ -72,8 +72,7 @@ def test_of_a_linear_model_are_sums_over_its_columns(reduction):
     train[:, 1] = train[:, 0] + 0.01 * random.normal(size=BACKGROUND)
     ratings = train[:, :2] @ [[1.0, 0.5], [0.3, -2.0]] + train[:, -1:] + 5
     model = make_regressor("ridge", 0, reduction=reduction, columns=about)
-    for name in ("normal", "clip", "scale"):
-        model.steps = [step for step in model.steps if step[0] != name]
+    model.steps = [step for step in model.steps if step[0] not in ("normal", "clip", "scale")]
     model.fit(train, ratings)
     features = random.normal(size=(6, len(columns)))
     base, values = explain_groups(model, train, features, tuple(about["group"]))

@@ -19,6 +19,7 @@ from mer_core.features.groups import UNMAPPED, describe_columns
 from mer_core.features.llds import lld_columns
 from mer_core.features.statistics import STATISTICS_8, column_names
 from mer_core.models.column_report import GROUPS, against_source, as_in_source, coverage, expected_columns
+from mer_core.models.preparation import EXTREME, reducing_part
 from mer_core.models.reductions import (
     REDUCTIONS,
     Decorrelate,
@@ -289,6 +290,36 @@ def test_attributions_add_up_to_the_tested_predictions(reduction, family, proble
         assert found.about["plain"].iloc[0].startswith(found.about["group"].iloc[0].replace("_", " ") + " 1: ")
 
 
+@pytest.mark.parametrize("reduction", ["group-pca", "global-pca"])
+def test_every_family_sees_the_same_components_of_normal_scores_at_one_common_scale(reduction, problem):
+    features, ratings, _ = (part.to_numpy()[:45] for part in problem)
+    features = np.nan_to_num(features)
+    models = {
+        name: make_regressor(name, 0, reduction=reduction, columns=COLUMNS).fit(features, ratings)
+        for name in ("ridge", "kernel-ridge", "extra-trees")
+    }
+    scores = reducing_part(models["extra-trees"]).transform(features)
+    for name in ("ridge", "kernel-ridge"):
+        seen = models[name][:-1].transform(features)
+        assert seen == pytest.approx(scores * (seen[0, 0] / scores[0, 0]))
+        assert seen.var(axis=0).mean() == pytest.approx(EXTREME**-2)
+    # With fewer rows than quantiles a normal score is a matter of the order of the values alone.
+    bent = np.exp((features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9))
+    again = make_regressor("ridge", 0, reduction=reduction, columns=COLUMNS).fit(bent, ratings)
+    assert again.predict(bent) == pytest.approx(models["ridge"].predict(features), abs=2e-3)
+
+
+@pytest.mark.parametrize("reduction", ["group-pca", "global-pca"])
+def test_a_blend_of_components_is_the_mean_of_ridge_and_boosting(reduction, problem, monkeypatch):
+    monkeypatch.setattr("mer_core.models.regressors._boosted_trees", small_trees)
+    features, ratings, _ = (part.to_numpy() for part in problem)
+    predicted = {
+        name: make_regressor(name, 0, reduction=reduction, columns=COLUMNS).fit(features, ratings).predict(features)
+        for name in ("ridge", "boosting", "blend")
+    }
+    assert predicted["blend"] == pytest.approx((predicted["ridge"] + predicted["boosting"]) / 2, abs=1e-6)
+
+
 def small_trees(seed: int, parameters: dict):
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -376,6 +407,8 @@ def test_our_counts_stand_beside_the_sources():
     assert totals.to_dict() == {"columns": 2080, "decorrelated": 1257, "group-pca": 347, "global-pca": 242}
     groups = tuple(as_in_source(columns)["group"])
     assert rows.loc["decorrelated", "ours"].sum() == 2080 - len(dropped_by_pandas(values.to_numpy(), groups))
+    shares = PCA().fit(StandardScaler().fit_transform(values)).explained_variance_ratio_  # of columns as they are
+    assert rows.loc["global-pca", "ours"].tolist() == [int((np.cumsum(shares) < 0.95).sum()) + 1]
     with pytest.raises(UserError, match="has counts of stats8 and stats15 only, not of 'mert'"):
         against_source("mert", values, columns)
 

@@ -21,6 +21,7 @@ from mer_core.compute import map_items
 from mer_core.errors import UserError
 from mer_core.evaluate.splits import Split, inner_folds
 from mer_core.features import FeatureTable
+from mer_core.models.preparation import reducing_part
 from mer_core.models.regressors import FAMILIES, make_regressor
 
 Progress = Callable[[float, str], None]
@@ -194,13 +195,11 @@ def _prepared(
     """Each family that is to be fitted, its estimator, and what it sees of training and test rows."""
     wanted = dict.fromkeys(member for name in models for member in MEANS.get(name, (name,)))
     pipelines = {name: make_regressor(name, seed, reduction=reduction, columns=columns) for name in wanted}
-    first = next(iter(pipelines.values()))
-    shared = 1 if reduction is None else 2  # imputation, reduction
-    steps = first[:shared]
+    steps = reducing_part(next(iter(pipelines.values())))
     plain = steps.fit_transform(matrix[train], truth[train]), steps.transform(matrix[test])
     prepared = {repr([]): plain}
     for name, pipeline in pipelines.items():
-        rest = pipeline[shared:-1]
+        rest = pipeline[len(steps) : -1]
         key = repr(rest.steps)  # families whose further steps are alike share them
         if key not in prepared:
             prepared[key] = rest.fit_transform(plain[0], truth[train]), rest.transform(plain[1])

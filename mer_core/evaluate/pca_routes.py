@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
 from mer_core.compute import map_items
@@ -35,8 +34,9 @@ from mer_core.evaluate.exploration import benjamini_hochberg, correlations
 from mer_core.evaluate.metrics import METRICS, r2, rmse, score_with_intervals
 from mer_core.evaluate.significance import permutation_test
 from mer_core.evaluate.splits import inner_folds
-from mer_core.models.reductions import loadings_table, make_reduction, spectrum_table
-from mer_core.models.regressors import make_regressor
+from mer_core.models.preparation import reducing_part, reducing_steps
+from mer_core.models.reductions import loadings_table, spectrum_table
+from mer_core.models.regressors import component_regressor
 
 ALL = "all"  # as a count: as many as every training part has; as a fold: the choice that the final model is made with
 GRIDS = {"group-pca": tuple(map(str, range(1, 17))), "global-pca": ("8", "16", "32", "64", "128", ALL)}
@@ -63,7 +63,7 @@ class Part:
     def predict(self, truth: np.ndarray, family: str, count: int, seed: int) -> np.ndarray:
         """Predictions (m, t) of the test tracks by a model of the first `count` components (of each group)."""
         scores = self.scores[:, self.rank <= count]
-        model = make_regressor(family, seed).fit(scores[self.train], truth[self.train])
+        model = component_regressor(family, seed).fit(scores[self.train], truth[self.train])
         return model.predict(scores[self.test]).reshape(self.test.sum(), -1)
 
 
@@ -95,10 +95,9 @@ def fit_parts(
 
     def fit(masks: tuple[np.ndarray, np.ndarray]) -> Part:
         train, test = masks
-        reduce = make_reduction(reduction, columns, components=largest or len(matrix))
-        model = Pipeline([("impute", SimpleImputer(strategy="median", keep_empty_features=True)), ("reduce", reduce)])
+        model = Pipeline(reducing_steps(reduction, columns, components=largest or len(matrix)))
         scores = model.fit(matrix[train]).transform(matrix)
-        ranks = [np.arange(1, len(block["loadings"]) + 1) for block in reduce.blocks_.values()]
+        ranks = [np.arange(1, len(block["loadings"]) + 1) for block in model["reduce"].blocks_.values()]
         return Part(train, test, scores, np.concatenate(ranks))
 
     jobs = [*outer.values(), *(masks for folds in inner.values() for masks in folds)]
@@ -262,7 +261,7 @@ def descriptive_tables(model: Pipeline, data: Data) -> dict[str, pd.DataFrame]:
     """
     columns, reduce = data.table.columns.loc[data.features.columns], model["reduce"]
     names = reduce.get_feature_names_out()
-    scores = pd.DataFrame(model[:2].transform(data.features.to_numpy()), data.features.index, names)
+    scores = pd.DataFrame(reducing_part(model).transform(data.features.to_numpy()), data.features.index, names)
     loadings = loadings_table(reduce, columns, TOP_LOADINGS)
     plain = columns["plain"].loc[loadings["column"]].to_numpy()
     loadings.insert(loadings.columns.get_loc("loading"), "plain", plain)

@@ -23,6 +23,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from mer_core.features.groups import descriptor_words
+from mer_core.models.preparation import reducing_part
 from mer_core.models.reductions import Decorrelate, loadings_table
 
 ALL_GROUPS = "all groups"  # stands where a component is made of columns of every group
@@ -48,7 +49,7 @@ def component_scores(model: Pipeline, matrix: np.ndarray) -> pd.DataFrame | None
     reduce = model.named_steps.get("reduce")
     if reduce is None or isinstance(reduce, Decorrelate):
         return None
-    return pd.DataFrame(_reducing(model).transform(matrix), columns=reduce.get_feature_names_out())
+    return pd.DataFrame(reducing_part(model).transform(matrix), columns=reduce.get_feature_names_out())
 
 
 def merge_folds(
@@ -58,7 +59,7 @@ def merge_folds(
 
     Parameters
     ----------
-    model : any fold's, for its imputation and reduction, which are fitted again on all tracks as what to compare with
+    model : any fold's, whose steps up to the reduction are fitted again on all tracks, as what to compare with
     matrix : (n, p) raw features of all tracks
     columns : what each raw column means, from `describe_columns`
     folds : per fold, its tracks (n,) bool, `component_scores` of all tracks, attributions (m, k, t) of its own
@@ -68,7 +69,7 @@ def merge_folds(
         for group in dict.fromkeys(group for _, scores, _ in folds for group in _group_of(scores.columns))
     }
     names = [f"{group} PC{rank}".strip() for group, count in counts.items() for rank in range(1, count + 1)]
-    common = clone(_reducing(model)).set_params(reduce__components=max(counts.values())).fit(matrix)
+    common = clone(reducing_part(model)).set_params(reduce__components=max(counts.values())).fit(matrix)
     reference = pd.DataFrame(common.transform(matrix), columns=common[-1].get_feature_names_out())
     reference = reference.reindex(columns=names, fill_value=0.0).to_numpy()
     out = np.full((len(matrix), len(names)), np.nan)
@@ -81,11 +82,6 @@ def merge_folds(
         likeness[number, positions] = np.abs(alike)
     about = describe_components(common[-1], columns, names)
     return Components(about.assign(agreement=np.nanmean(likeness, axis=0).round(3)), out, values)
-
-
-def _reducing(model: Pipeline) -> Pipeline:
-    """The steps of a model up to its reduction."""
-    return model[: list(model.named_steps).index("reduce") + 1]
 
 
 def _matched(scores: pd.DataFrame, reference: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -42,13 +42,14 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTra
 from sklearn.svm import SVR
 
 from mer_core.errors import UserError
+from mer_core.models.preparation import CommonScale
 from mer_core.models.reductions import Decorrelate, GroupPca
 
 MOST_GROUPS = 8
 BACKGROUND = 32  # training tracks that stand for "absent"
 ADDITIVITY = 1e-6  # rating points between prediction and base + sum of values, at most
 CELLS = 4_000_000  # of the table given to one call of `predict`: 32 MB
-COLUMN_BY_COLUMN = (SimpleImputer, QuantileTransformer, FunctionTransformer, MinMaxScaler)
+COLUMN_BY_COLUMN = (SimpleImputer, QuantileTransformer, FunctionTransformer, MinMaxScaler, CommonScale)
 
 
 def grouped_shapley(

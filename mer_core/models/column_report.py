@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
 
 from mer_core.errors import UserError
 from mer_core.features.groups import UNMAPPED, describe_columns
 from mer_core.features.llds import lld_columns
 from mer_core.features.statistics import STATISTICS_8, STATISTICS_15, column_names
-from mer_core.models.reductions import EVERYTHING, Decorrelate, GlobalPca, GroupPca, make_reduction
+from mer_core.models.preparation import reducing_steps
+from mer_core.models.reductions import EVERYTHING, Decorrelate, GlobalPca, GroupPca
 from mer_core.models.representations import parts_of
 
 STATISTICS = {"stats8": STATISTICS_8, "stats15": STATISTICS_15}
@@ -48,15 +49,16 @@ class Reduced:
     values: pd.DataFrame
 
 
-def reduce_table(name: str, values: pd.DataFrame, columns: pd.DataFrame) -> Reduced:
-    """Fit a reduction on all rows, gaps filled with each column's median.
+def reduce_table(name: str, values: pd.DataFrame, columns: pd.DataFrame, as_source: bool = False) -> Reduced:
+    """Fit a reduction on all rows, with the steps before it that models have.
 
     name : key of `REDUCTIONS`; values : (n, p); columns : what each column means
+    as_source : components of the columns as they are, only standardised, instead of their normal scores
     """
-    filled = SimpleImputer(strategy="median", keep_empty_features=True).fit_transform(values.to_numpy())
-    fitted = make_reduction(name, columns).fit(filled)
-    names = fitted.get_feature_names_out(values.columns)
-    return Reduced(fitted, pd.DataFrame(fitted.transform(filled), values.index, names))
+    steps = reducing_steps(name, columns)
+    model = Pipeline([steps[0], steps[-1]] if as_source else steps)
+    reduced, fitted = model.fit_transform(values.to_numpy()), model["reduce"]
+    return Reduced(fitted, pd.DataFrame(reduced, values.index, fitted.get_feature_names_out(values.columns)))
 
 
 def expected_columns(table: str) -> list[str] | None:
@@ -121,7 +123,7 @@ def against_source(table: str, values: pd.DataFrame, columns: pd.DataFrame) -> p
     columns = as_in_source(columns)
     raw = columns["group"].value_counts()
     kept = left_by_group(reduce_table("decorrelated", values, columns).fitted, columns).set_index("group")["kept"]
-    grouped = left_by_group(reduce_table("group-pca", values, columns).fitted, columns)
+    grouped = left_by_group(reduce_table("group-pca", values, columns, as_source=True).fitted, columns)
     components = grouped.set_index("group")["components"]
     steps = {
         "columns": (raw, [n * len(STATISTICS[table]) for n in SOURCE_LLDS]),
@@ -133,6 +135,6 @@ def against_source(table: str, values: pd.DataFrame, columns: pd.DataFrame) -> p
         for step, (ours, counts) in steps.items()
         for group, source in zip(GROUPS, counts, strict=True)
     ]
-    everything = reduce_table("global-pca", values, columns).values.shape[1]
+    everything = reduce_table("global-pca", values, columns, as_source=True).values.shape[1]
     rows.append(("global-pca", EVERYTHING, everything, SOURCE_GLOBAL_PCA[table]))
     return pd.DataFrame(rows, columns=["step", "group", "ours", "source"])

@@ -5,7 +5,8 @@ Conventions
 Each reduction is a scikit-learn transformer of arrays (n, p) without gaps, whose columns are those of the table that it
 was made for. Perceptual groups come from `describe_columns`; a column of none is "unmapped". A component is a weighted
 sum of standardised columns (mean 0, standard deviation 1 on the training rows); the weights of one component, its
-*loadings*, have unit length, and its largest loading is positive. The same rows give the same result.
+*loadings*, have unit length, and its largest loading is positive. The same rows give the same result. In models the
+columns that components are made of are normal scores, see `mer_core.models.preparation`.
 
 The rules follow G. Kritsovas, https://github.com/Grkritsovas/postgrad-final-project, except that they are fitted on the
 training rows; that code's decorrelation looks at all songs.
@@ -190,6 +191,7 @@ class GlobalPca(TransformerMixin, BaseEstimator):
 
 
 REDUCTIONS: dict[str, type] = {"decorrelated": Decorrelate, "group-pca": GroupPca, "global-pca": GlobalPca}
+COMPONENTS = ("group-pca", "global-pca")  # whose columns are no longer those of the table
 
 
 def split_reduction(spec: str) -> tuple[str, str | None]:

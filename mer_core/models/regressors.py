@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-A model is a scikit-learn pipeline: median imputation, where asked for a reduction of the columns, for linear and kernel
-families a normal-score scaling of each column, regressor. It is fitted on features (n, p) and ratings (n, t) on the
+A model is a scikit-learn pipeline: the steps of `mer_core.models.preparation` (imputation, reduction, scaling), then
+the regressor. It is fitted on features (n, p) and ratings (n, t) on the
 rating scale, and predicts (n, t); forests of one target predict (n,). Every step is fitted on what it is given and
 nothing else, so fitting inside a fold cannot leak. The same seed gives the same model.
 
@@ -27,24 +27,20 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.exceptions import DataConversionWarning
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import MultiTaskElasticNetCV, RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from mer_core.errors import UserError
 from mer_core.models.kernel import GaussianRidge, MeanRegressor
-from mer_core.models.reductions import make_reduction
+from mer_core.models.preparation import reducing_steps, scaling_steps
+from mer_core.models.reductions import COMPONENTS
 
-# Normal scores are cut here: a value beyond all training values is as extreme as the most extreme of them, no more.
-EXTREME = 2.5
-
-# Ratings are (n, t) throughout, also for one target; and small training parts have fewer rows than quantiles.
+# Ratings are (n, t) throughout, also for one target.
 warnings.filterwarnings("ignore", message="A column-vector y was passed", category=DataConversionWarning)
-warnings.filterwarnings("ignore", message="n_quantiles .* is greater than the total number of samples")
 
 
 @dataclass(frozen=True)
@@ -91,33 +87,28 @@ def make_regressor(
     """
     if family not in FAMILIES:
         raise UserError(f"model {family!r} is unknown: choose from {', '.join(FAMILIES)}")
+    last = _last_steps(family, seed, threads, reduction in COMPONENTS, parameters)
+    return Pipeline([*reducing_steps(reduction, columns), *last])
+
+
+def component_regressor(family: str, seed: int) -> Pipeline:
+    """What a family's pipeline has after its components, to be fitted on components that were found beforehand."""
+    return Pipeline(_last_steps(family, seed, 1, True, {}))
+
+
+def _last_steps(family: str, seed: int, threads: int, on_components: bool, parameters: dict) -> list:
+    """Scaling and regressor."""
     kind = FAMILIES[family]
-    # A column that is empty in one fold keeps its place (as zeros), so that columns and attributions stay aligned.
-    steps = [("impute", SimpleImputer(strategy="median", keep_empty_features=True))]
-    if reduction is not None:
-        steps.append(("reduce", make_reduction(reduction, columns)))
-    if kind.scaled:
-        steps += _normal_scores()
-    return Pipeline([*steps, ("regressor", kind.make(seed, threads, parameters))])
+    regressor = kind.make(seed, threads, parameters)
+    if on_components and family == "blend":  # whose ridge scales by itself, next to trees that do not
+        regressor.set_params(estimator__ridge=_scaled_ridge(on_components))
+    return [*(scaling_steps(on_components) if kind.scaled else []), ("regressor", regressor)]
 
 
 def width(model: Pipeline) -> int:
     """Columns or components that a fitted pipeline's regressor sees."""
     reduce, n_columns = model.named_steps.get("reduce"), model["impute"].n_features_in_
     return n_columns if reduce is None else len(reduce.get_feature_names_out(np.arange(n_columns)))
-
-
-def _normal_scores() -> list[tuple[str, object]]:
-    """Each column alone: its quantile in the training data as a normal score, within -1..1 (2.5 standard deviations).
-
-    Statistics such as kurtosis have tails that ruin linear fits: on 2080 columns of 239 excerpts, ridge with plain
-    standardisation scores R2 .27 / .42, with normal scores .50 / .72. A model on them stays additive over columns.
-    """
-    return [
-        ("normal", QuantileTransformer(n_quantiles=50, subsample=None, output_distribution="normal")),
-        ("clip", FunctionTransformer(np.clip, kw_args={"a_min": -EXTREME, "a_max": EXTREME})),
-        ("scale", MinMaxScaler((-1, 1))),
-    ]
 
 
 def _ridge(seed: int, threads: int, parameters: dict) -> RidgeCV:
@@ -162,8 +153,13 @@ def _boosting(seed: int, threads: int, parameters: dict) -> MultiOutputRegressor
 
 def _blend(seed: int, threads: int, parameters: dict) -> MultiOutputRegressor:
     """Mean of ridge and boosting, whose errors differ; SHAP values of a mean are the mean of the SHAP values."""
-    ridge = Pipeline([*_normal_scores(), ("ridge", RidgeCV(alphas=np.logspace(-1, 5, 19)))])
-    return MultiOutputRegressor(VotingRegressor([("ridge", ridge), ("boosting", _boosted_trees(seed, parameters))]))
+    members = [("ridge", _scaled_ridge(False)), ("boosting", _boosted_trees(seed, parameters))]
+    return MultiOutputRegressor(VotingRegressor(members))
+
+
+def _scaled_ridge(on_components: bool) -> Pipeline:
+    """One target's ridge with the scaling that the family has."""
+    return Pipeline([*scaling_steps(on_components), ("ridge", RidgeCV(alphas=np.logspace(-1, 5, 19)))])
 
 
 def _kernel_ridge(seed: int, threads: int, parameters: dict) -> GaussianRidge:
