@@ -62,5 +62,5 @@ class MeanRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """X : (m, p) -> (m, t) or (m,)."""
-        return np.mean([estimator.predict(X) for estimator in self.estimators_], axis=0)
+        """X : (m, p) -> (m, t); forests of one target predict (m,)."""
+        return np.mean([estimator.predict(X).reshape(len(X), -1) for estimator in self.estimators_], axis=0)
