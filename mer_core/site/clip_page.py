@@ -170,7 +170,11 @@ def _about(name: str, target: str, gain_db: float, said: str) -> str:
         "against": f"what speaks against {target}" if target == "happy" else f"what lowered {target}",
         "without": "the music less its evidence for",
     }[name]
-    return f"{what}, {gain_db:+.1f} dB" + (f"; {said}" if said else "")
+    return f"{what}, {_gain(gain_db)} dB" + (f"; {said}" if said else "")
+
+
+def _gain(gain_db: float) -> str:
+    return f"{round(gain_db, 1) + 0.0:+.1f}"  # adding 0 makes -0.0 positive
 
 
 def _numbers(facts: Facts, shown: Shown) -> str:
@@ -213,7 +217,7 @@ def _value(value: object) -> str:
 def _levels(sounds: Sounds) -> str:
     """Gain, loudness and true peak of each file, as it decodes."""
     rows = "".join(
-        f'<tr><th scope="row">{NAMES[name]}</th><td>{sound.gain_db:+.1f}</td><td>{sound.lufs:.1f}</td>'
+        f'<tr><th scope="row">{NAMES[name]}</th><td>{_gain(sound.gain_db)}</td><td>{sound.lufs:.1f}</td>'
         f"<td>{sound.true_peak_db:.1f}</td></tr>"
         for name, sound in sounds.versions.items()
     )
