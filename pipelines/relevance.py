@@ -27,7 +27,7 @@ def execute(config, job) -> str:
     from pipelines import train
 
     finished = read_run(config.run)
-    part = _explainable(finished)
+    part = explainable(finished)
     trained = replace(train.recorded(finished), workers=config.workers)
     check_weights(trained.features, finished.about["weights"] or [], trained.weights or None)
     plan, dataset = train.plan_of(trained), load(trained.dataset, trained.layout, trained.labels)
@@ -54,7 +54,7 @@ def execute(config, job) -> str:
     return finished.run_id
 
 
-def _explainable(finished):
+def explainable(finished):
     """The one embedding that a run's model stands on; UserError where relevance cannot be handed on to the sound."""
     from mer_core.models.representations import window_part
 
