@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from mer_core.paths import REPOSITORY
+from pipelines.demo import RUNS
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ def scores(run_folder):
 def test_the_demo_is_made_from_nothing(tmp_path):
     opened = run_of(tmp_path, "demo", "--run-id", "demo")
     assert opened.name == "demo-extra-trees"
-    assert {folder.name for folder in (tmp_path / "runs").iterdir()} == {"demo-extra-trees", "demo-ridge", "demo-blend"}
+    assert {folder.name for folder in (tmp_path / "runs").iterdir()} == {name for name, *_ in RUNS}
     assert json.loads((tmp_path / "jobs" / "demo" / "status.json").read_text())["state"] == "done"
     found = scores(opened)
     assert found["valence"] > 0.05 and found["arousal"] > 0.3  # unseen pieces; mode is not heard by these features
@@ -43,6 +44,8 @@ def test_the_demo_is_made_from_nothing(tmp_path):
     predicted = pd.read_parquet(opened / "predictions.parquet").pivot(index="track_id", columns="target")["predicted"]
     heard = predicted["arousal"].corr(truth["z_dynamics"]), predicted["arousal"].corr(truth["z_tempo"])
     assert min(heard) > 0.25  # louder and faster clips are predicted as more aroused
+    happy = json.loads((tmp_path / "runs" / "demo-happy-sad" / "metrics.json").read_text())["classification"]
+    assert happy["balanced_accuracy"][0] > 0.7
 
 
 def test_film_music_reaches_the_anchors(tmp_path, real_data):
