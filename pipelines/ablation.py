@@ -70,8 +70,7 @@ def run(config: Config, dataset, writer) -> None:
         config.features, dataset, plan.workers, train.stage(writer, 0.0, 0.3), config.weights or None
     )
     data = align(plan, dataset, table)
-    for note in [*data.notes, *(leak["sentence"] for leak in data.leaks)]:
-        writer.log(note)
+    train.tell(data, writer)
     variants = []
     if set(config.kinds) != {"weighting"}:
         variants += ablation.column_variants(plan, data, config.kinds, train.stage(writer, 0.3, 0.85))

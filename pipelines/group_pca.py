@@ -87,8 +87,7 @@ def run(config: Config, dataset, writer, reduction: str) -> None:
     plan = train.plan_of(trained)
     table = build_representation(plan.table, dataset, workers, train.stage(writer, 0.0, 0.3), config.weights or None)
     data = align(plan, dataset, table)
-    for note in [*data.notes, *(leak["sentence"] for leak in data.leaks)]:
-        writer.log(note)
+    train.tell(data, writer)
     parts = train.stage(writer, 0.3, 0.36)
     folds = pca_routes.fit_parts(
         data, reduction, largest, config.seed, workers, lambda done, _: parts(done, "finding components")

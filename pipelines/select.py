@@ -49,10 +49,11 @@ class Config:
     k: int = option(0, "most columns of a block that are tried (0: 8, or as many as there are)")
     columns: int = option(0, "most columns in all (0: no limit, or 60 with --granularity joint)")
     rule: str = option(
-        "minimum",
-        "how k is chosen inside the training part: least error; the smallest within one standard error of it; or the "
-        "largest that is allowed, which is no choice",
-        ("minimum", "one-se", "largest"),
+        "auto",
+        "how k is chosen inside the training part: least error (minimum); the smallest within one standard error of it "
+        "(one-se); or the largest that is allowed, which is no choice (largest); auto: largest where --columns says "
+        "how many are affordable, else minimum",
+        ("auto", "minimum", "one-se", "largest"),
     )
     protocol: str = option("grouped-5fold", "how tracks are kept apart, as of train", PROTOCOLS)
     targets: tuple[str, ...] = option(("valence", "arousal"), "ratings to predict, comma-separated")
@@ -87,6 +88,7 @@ def run(config: Config, dataset, writer) -> None:
     from mer_core.models.representations import build_representation
     from pipelines import train
 
+    config = replace(config, rule=rule_of(config))
     trained = train_config(config)
     check(config, trained, dataset)
     plan = train.plan_of(trained)
@@ -94,6 +96,7 @@ def run(config: Config, dataset, writer) -> None:
     table = build_representation(plan.table, dataset, plan.workers, stage(writer, 0.0, 0.3), config.weights or None)
     data = align(plan, dataset, table)
     search = make_search(config, data)
+    train.tell(data, writer)
     say_what_is_searched(search, data, writer)
     rounds = selection.search_designs(
         data, search, config.explain == "shap", plan.workers, named(stage(writer, 0.3, 0.7), "searching in each fold")
@@ -113,6 +116,13 @@ def run(config: Config, dataset, writer) -> None:
         writer.write_explanation("shap", explanation_of(*used(data, result), dataset.scale))
     model = selection.final_model(data, search, ranking.design(k))
     train.write_model(replace(plan, features=plan.table), few, result, model, {}, writer)
+
+
+def rule_of(config: Config) -> str:
+    """The rule that is meant: who says how many columns are affordable wants the best design of as many."""
+    if config.rule != "auto":
+        return config.rule
+    return "largest" if config.columns else "minimum"
 
 
 def train_config(config: Config):
@@ -171,8 +181,6 @@ def say_what_is_searched(search, data, writer) -> None:
         f"{len(data.features)} tracks x {len(search.blocks)} columns in {len(set(search.blocks))} blocks "
         f"({search.granularity}); k tried: {sizes}"
     )
-    for note in data.notes:
-        writer.log(note)
     if constant := int((data.features.nunique() < 2).sum()):
         writer.log(f"{constant} columns are the same for every track and were not ranked")
 

@@ -34,7 +34,12 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"\nleft out: {len(left_out)}")
     for item, reason in left_out:
         print(f"  {item}: {reason}")
-    for note in [*dataset["report"]["missing"], *dataset["report"]["notes"], *features["notes"]]:
+    for note in [
+        *dataset["report"]["missing"],
+        *dataset["report"]["notes"],
+        *features["notes"],
+        *(about.get("notes") or ()),
+    ]:
         print(f"note: {note}")
     return 0
 

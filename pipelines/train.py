@@ -6,6 +6,7 @@ part of the model that predicts it. The model that is saved is fitted afterwards
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,8 +88,7 @@ def run(config: Config, dataset, writer) -> None:
     table = build_representation(plan.table, dataset, plan.workers, stage(writer, 0.0, 0.45), config.weights or None)
     data = align(plan, dataset, table)
     writer.log(f"{len(data.features)} tracks x {data.features.shape[1]} columns, {data.groups.nunique()} groups")
-    for note in [*data.notes, *(leak["sentence"] for leak in data.leaks)]:
-        writer.log(note)
+    tell(data, writer)
     explain = config.explain == "shap" and data.chunks is None
     result = fit_folds(plan, data, explain, stage(writer, 0.45, 0.78))
     writer.progress(0.8, f"fitting {config.model} on all tracks")
@@ -101,6 +101,13 @@ def run(config: Config, dataset, writer) -> None:
     write_listening(config, plan, dataset, data, result, writer)
     writer.progress(0.96, "writing the model")
     write_model(plan, data, result, model, parameters, writer)
+
+
+def tell(data, writer) -> None:
+    """Log and print what the user should know of the features, the folds and the leaks."""
+    for note in [*data.table.notes, *data.notes, *(leak["sentence"] for leak in data.leaks)]:
+        writer.log(note)
+        print(f"note: {note}", file=sys.stderr)
 
 
 def plan_of(config: Config):

@@ -124,6 +124,30 @@ def test_float_ids_are_whole_numbers(tmp_path: Path):
     assert list(build_features(path, dataset_of(["2", "3"])).values.index) == ["2", "3"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "tracks", "said"),
+    [
+        (range(10), range(10), None),
+        (range(8), range(10), None),  # one in five has no features
+        (range(7), range(10), "7 of the 7 rows of t.csv belong to the 10 tracks"),
+        (range(20), range(10), "10 of the 20 rows of t.csv belong to the 10 tracks"),  # a larger collection's table
+        (range(1, 100), range(10), "9 of the 99 rows"),
+        (range(2, 100), range(10), UserError),
+        (range(5, 15), range(10), "5 of the 10 rows"),
+        (range(5, 16), range(10), UserError),
+    ],
+)
+def test_a_table_of_other_music_with_ids_alike_is_pointed_out_or_refused(rows, tracks, said, tmp_path):
+    pd.DataFrame({"track_id": list(rows), "x": np.arange(len(rows)) % 3}).to_csv(tmp_path / "t.csv", index=False)
+    dataset = dataset_of([str(track) for track in tracks])
+    if said is UserError:
+        with pytest.raises(UserError, match="looks like a table of other music"):
+            build_features(tmp_path / "t.csv", dataset)
+        return
+    notes = [note for note in build_features(tmp_path / "t.csv", dataset).notes if "check that" in note]
+    assert len(notes) == (said is not None) and all(said in note for note in notes)
+
+
 def test_deams_song_means(real_data):
     path = real_data("deam/song_mean_167.parquet")
     features = build_features(path, dataset_of(["2", "3", "2058", "1"]))

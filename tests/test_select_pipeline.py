@@ -75,8 +75,9 @@ def test_the_planted_columns_make_the_design_and_the_scores(selected):
 def test_scores_of_every_rule_and_against_all_columns(selected):
     found = json.loads((selected.folder / "selection.json").read_text())
     main = selected.metrics["targets"]["valence"]["all"]["r2"][0]
-    assert found["rules"]["minimum"]["targets"]["valence"]["all"]["r2"][0] == main
-    against = found["rules"]["minimum"]["against_all"]["valence"]["r2"]
+    assert found["rule"] == "largest" and found["rules"]["largest"]["columns"] == [4] * 5
+    assert found["rules"]["largest"]["targets"]["valence"]["all"]["r2"][0] == main
+    against = found["rules"]["largest"]["against_all"]["valence"]["r2"]
     assert against["a"] == pytest.approx(main)
     everything = found["all_columns"]["targets"]["valence"]["all"]["r2"][0]
     assert against["difference"][0] == pytest.approx(main - everything)
@@ -105,6 +106,14 @@ def test_the_same_options_give_the_same_metrics(selected, music, artifacts):
     again = run(options(music, columns=4, explain="none"), "again")
     assert again.metrics == selected.metrics
     assert again.explanation_names() == ()
+
+
+@pytest.mark.parametrize(
+    ("columns", "rule", "meant"),
+    [(0, "auto", "minimum"), (30, "auto", "largest"), (30, "minimum", "minimum"), (0, "one-se", "one-se")],
+)
+def test_who_says_how_many_columns_are_affordable_gets_them(columns, rule, meant):
+    assert select.rule_of(select.Config(columns=columns, rule=rule)) == meant
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,9 @@ def badges(about: dict) -> list[tuple[str, str, str, str]]:
                 "DEAM's labels as published: valence and arousal are exchanged for song ids up to 1000.",
             )
         )
+    features = about.get("features") or {}
+    if notes := [*(features.get("notes") or ()), *(about.get("notes") or ())]:
+        found.append(("notes", ":material/info:", "orange", " ".join(notes)))
     if data["n_tracks"] < FEW_TRACKS:
         found.append(
             (

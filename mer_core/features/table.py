@@ -24,6 +24,10 @@ from mer_core.features.statistics import STATISTICS_8, STATISTICS_15, column_nam
 
 ID_COLUMNS = ("track_id", "song_id")
 
+# Where ids are plain numbers, two datasets share many. A table of which less is of this dataset is pointed out; one of
+# which most is not, and which lacks many of its tracks as well, is refused.
+POOR_MATCH, STRANGE_ROWS, STRANGE_TRACKS = 0.8, 0.5, 0.9
+
 
 @dataclass(frozen=True)
 class FeatureTable:
@@ -148,6 +152,13 @@ def _from_file(path: Path, dataset: Dataset) -> FeatureTable:
             f"{path} has none of the {len(tracks)} tracks of dataset {dataset.name} (its ids are like "
             f"{table.index[0]!r}, the dataset's like {tracks[0]!r}); give a table of this dataset."
         )
+    of_table, of_dataset = len(matched) / len(table), len(matched) / len(tracks)
+    if of_table < STRANGE_ROWS and of_dataset < STRANGE_TRACKS:
+        raise UserError(
+            f"{path} shares {len(matched)} ids with dataset {dataset.name}, of its own {len(table)} and the dataset's "
+            f"{len(tracks)}: it looks like a table of other music with ids that are alike; give a table of this "
+            "dataset, or only those of its rows that are"
+        )
     failures = tuple(
         (track, f"There is no row for it in {path.name}.") for track in tracks.difference(matched, sort=False)
     )
@@ -155,6 +166,11 @@ def _from_file(path: Path, dataset: Dataset) -> FeatureTable:
     if len(others := table.index.difference(tracks, sort=False)):
         some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
         notes.append(f"{path.name} has {len(others)} rows for ids that are no tracks of the dataset ({some}).")
+    if min(of_table, of_dataset) < POOR_MATCH:
+        notes.append(
+            f"{len(matched)} of the {len(table)} rows of {path.name} belong to the {len(tracks)} tracks of "
+            f"{dataset.name}: check that it is a table of this dataset."
+        )
     values = table.loc[matched].rename_axis("track_id")
     if gaps := int(np.isinf(values.to_numpy()).sum()):
         notes.append(f"{path.name} has {gaps} infinite values, which count as missing.")
