@@ -34,12 +34,8 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"\nleft out: {len(left_out)}")
     for item, reason in left_out:
         print(f"  {item}: {reason}")
-    for note in [
-        *dataset["report"]["missing"],
-        *dataset["report"]["notes"],
-        *features["notes"],
-        *(about.get("notes") or ()),
-    ]:
+    report = dataset["report"]
+    for note in [*report["missing"], *report["notes"], *features["notes"], *(about.get("notes") or ())]:
         print(f"note: {note}")
     return 0
 

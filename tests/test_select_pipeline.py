@@ -65,7 +65,7 @@ def test_the_planted_columns_make_the_design_and_the_scores(selected):
     design = json.loads((selected.folder / "design.json").read_text())
     assert set(PLANTED) <= set(design["columns"]) and len(design["columns"]) <= 4
     assert list(design["scores"]) == design["columns"] and set(design["k_of_rule"]) == set(RULES)
-    assert min(selected.metrics["targets"][target]["all"]["r2"][0] for target in ("valence", "arousal")) > 0.9
+    assert min(selected.metrics["targets"][target]["all"]["r2"][0] for target in ("valence", "arousal")) > 0.85
     stable = selected.table("stability").set_index("column")
     assert (stable.loc[list(PLANTED), "frequency"] == 1).all() and stable.loc[list(PLANTED), "chosen"].all()
     assert stable.loc["pcm_zcr_sma_amean_std", "frequency"] == 0
