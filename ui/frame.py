@@ -15,6 +15,8 @@ from ui.selection import current
 PAGES = (
     ("app.py", "Overview", ":material/explore:"),
     ("pages/dataset.py", "Dataset", ":material/library_music:"),
+    ("pages/features.py", "Features", ":material/grid_view:"),
+    ("pages/selection.py", "Selection", ":material/filter_alt:"),
     ("pages/models.py", "Models", ":material/target:"),
     ("pages/compare.py", "Compare", ":material/leaderboard:"),
     ("pages/importance.py", "Importance", ":material/bar_chart:"),
