@@ -11,7 +11,7 @@ from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_b
 from ui.selection import link
 from ui.tables import choose_among, made_by, read_json
 
-RULES = {"minimum": "least error", "one-se": "fewest within one standard error", "largest": "all that were allowed"}
+RULES = {"minimum": "least error", "one-se": "within one error", "largest": "all allowed"}
 SHOWN = 40
 
 
@@ -57,8 +57,8 @@ def page_of(run) -> None:
     )
     how_to_read(
         "The line is the error on tracks of groups that neither the ranking nor the model has seen, averaged over "
-        "folds; the band is one standard error. Dashed lines mark the sizes that each rule chose inside the training "
-        "parts. Where the line is flat, more columns add nothing."
+        "folds; the band is one standard error. Dashed lines mark the mean sizes that rules chose inside the training "
+        "parts: that of least error, the fewest within one standard error of it, and all that were allowed."
     )
     stability(run, about)
     columns(run)

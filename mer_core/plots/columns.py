@@ -117,7 +117,7 @@ def size_curve(table: pd.DataFrame, chosen: dict[str, float], whole: float | Non
     if whole is not None:
         figure.add_hline(y=whole, line={"dash": "dot", "color": colours["ink"]}, annotation_text="all columns")
     finish(figure, dark, 380)
-    figure.update_xaxes(title_text="columns used")
+    figure.update_xaxes(title_text="columns used", range=[0, 1.05 * max([*table["columns"], *chosen.values()])])
     figure.update_yaxes(title_text="error on unseen groups (RMSE, mean over targets)")
     return figure
 
