@@ -8,6 +8,7 @@ import streamlit as st
 from mer_core import plots
 from ui import data, empty
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
+from ui.heard import heard
 from ui.player import Clip, player
 from ui.selection import choose_one, choose_run, choose_target, choose_track, example_track, link, take_clicked
 from ui.words import LEVEL_HELP, NOT_TESTED, number, reason_sentence
@@ -44,6 +45,7 @@ def page_of(run, second, third) -> None:
         st.info(NOT_TESTED)
     else:
         reasons(run, row, target)
+    heard(run, row)
     neighbours(run, table, row)
 
 

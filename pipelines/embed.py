@@ -50,8 +50,8 @@ def execute(config: Config, job, run_id: str) -> str:
 
 
 def run(config: Config, part, dataset, writer) -> None:
-    """Listen; write `embeddings`, `features`, `columns` and, where the backbone has tags, `tags`."""
-    from mer_core.models.embedding_tables import tag_table, window_table
+    """Listen; write `embeddings`, `features`, `columns`, `scores`, `spectrum` and, where there are tags, `tags`."""
+    from mer_core.models.embedding_tables import component_tables, tag_table, window_table
     from mer_core.models.embeddings import load_embeddings, pooled_table
     from mer_core.runs import describe_dataset
 
@@ -63,6 +63,9 @@ def run(config: Config, part, dataset, writer) -> None:
     writer.write_table("columns", table.columns.rename_axis("column").reset_index())
     if part.backbone.tags:
         writer.write_table("tags", tag_table(heard))
+    scores, spectrum = component_tables(table.values)
+    writer.write_table("scores", scores)
+    writer.write_table("spectrum", spectrum)
     about = {
         "name": f"{part.label}:{part.pool}",
         "source": table.source,

@@ -21,6 +21,7 @@ PAGES = (
     ("pages/compare.py", "Compare", ":material/leaderboard:"),
     ("pages/importance.py", "Importance", ":material/bar_chart:"),
     ("pages/track.py", "Track", ":material/graphic_eq:"),
+    ("pages/backbones.py", "Backbones", ":material/hearing:"),
     ("pages/runs.py", "Runs", ":material/play_circle:"),
 )
 FEW_TRACKS = 60

@@ -37,3 +37,24 @@ def window_table(heard: Embeddings) -> pd.DataFrame:
     )
     values = np.concatenate([table.embedding for table in tables.values()])
     return pd.concat([head, pd.DataFrame(values, columns=[f"d{i}" for i in range(values.shape[1])])], axis=1)
+
+
+def component_tables(values: pd.DataFrame, count: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tracks on the first principal components of their embeddings, to look at, and the variance these explain.
+
+    values : (n, d) index track_id
+
+    Returns
+    -------
+    scores : track_id, PC1, PC2, ...; spectrum : group ("all"), component, share, cumulative, kept
+    """
+    from sklearn.decomposition import PCA
+
+    count = min(count, *values.shape)
+    fitted = PCA(count, svd_solver="full").fit(values.to_numpy())
+    names = [f"PC{number + 1}" for number in range(count)]
+    scores = pd.DataFrame(fitted.transform(values.to_numpy()), values.index, names)
+    share = fitted.explained_variance_ratio_
+    spectrum = pd.DataFrame({"group": "all", "component": range(1, count + 1), "share": share})
+    spectrum = spectrum.assign(cumulative=np.cumsum(share), kept=True)
+    return scores.rename_axis("track_id").reset_index(), spectrum
