@@ -85,9 +85,10 @@ def predict(
     table, _ = split_reduction(run.about["features"]["name"])
     weights = weights or run.about["config"].get("weights") or None
     check_weights(table, run.about.get("weights") or [], weights)
+    # The model first: its reader is slower to load the more modules there are, and PyTorch brings thousands.
+    model = load_model(run.folder / "model" / "model.skops")
     features, failures = representation_of_files(table, facts["columns"], once, workers, weights)
     errors = {str(path): reason for path, reason in failures}
-    model = load_model(run.folder / "model" / "model.skops")
     low, high = run.about["dataset"]["scale"]
     rows = []
     for file in files:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -219,8 +219,9 @@ class _Opener:
             if self._listener is None:
                 import torch
 
-                torch.set_num_threads(self.threads)
-                self._listener = open_backbone(self.backbone.name, self.weights)
+                # Cores share out files, or windows: one operation on several threads waits for the slowest of them.
+                torch.set_num_threads(1)
+                self._listener = replace(open_backbone(self.backbone.name, self.weights), threads=self.threads)
             return self._listener
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,14 @@ class Listener:
     network : torch module in evaluation mode; windows -> {"logits": ..., layer: ...}
     transform : samples (n,) -> windows (w, ...), for clips of at least one window
     weights : what a run records of the weights: name, source, sha256, licence; or {"source": "random"}
+    threads : batches of windows that are heard at once, each on its own core
     """
 
     backbone: Backbone
     network: torch.nn.Module
     transform: Callable[[np.ndarray], torch.Tensor]
     weights: dict
+    threads: int = 1
 
     def front_end(self, samples: np.ndarray) -> torch.Tensor:
         """Windows (w, ...) of a clip, w >= 1; what is left after the last whole window is not heard.
@@ -72,10 +75,12 @@ class Listener:
         """Everything the network gives, from one pass: its layers (w, d) and, where it has tags, `logits` (w, tags)."""
         import torch
 
-        parts = []
-        with torch.inference_mode():
-            for batch in windows.split(BATCH):
-                parts.append({name: output.float() for name, output in self.network(batch).items()})
+        def heard(batch: torch.Tensor) -> dict[str, torch.Tensor]:
+            with torch.inference_mode():
+                return {name: output.float() for name, output in self.network(batch).items()}
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            parts = list(pool.map(heard, windows.split(BATCH)))
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
     def embed(self, windows: torch.Tensor) -> dict[str, np.ndarray]:
