@@ -133,6 +133,7 @@ def write(config: Config, dataset, classes, found, writer) -> None:
 
     from mer_core.evaluate.classification import cells_of, classification_scores, examples, reliability
     from mer_core.runs import describe_dataset
+    from pipelines.maps_of_classes import add_maps
 
     labels, groups, split, result, sounds, failures = found
     writer.progress(0.72, f"scoring with {config.resamples} resamples over groups")
@@ -159,6 +160,7 @@ def write(config: Config, dataset, classes, found, writer) -> None:
     writer.write_table("reliability", reliability(labels, probability))
     metrics = {"schema": 1, "protocol": "grouped-5fold", "targets": {}, "classification": scores}
     writer.write_json("metrics.json", metrics)
+    add_maps(config, dataset, found, writer)
     balanced, low, high = scores["balanced_accuracy"]
     interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
     writer.log(f"balanced accuracy {balanced:.3f}{interval}; {pd.Series(scores['cells']).to_dict()}")
