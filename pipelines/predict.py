@@ -67,8 +67,8 @@ def predict(
 ) -> tuple[list[dict], int]:
     """Rows for the CSV, in the order of the files, and how many of them failed.
 
-    Intervals are cut at the ends of the rating scale. `weights` are those of pretrained networks; they must be the ones
-    that the run was trained with.
+    Predictions and intervals are cut at the ends of the rating scale. `weights` are those of pretrained networks; they
+    must be the ones that the run was trained with.
     """
     from mer_core.models.reductions import split_reduction
     from mer_core.models.representations import check_weights, representation_of_files
@@ -98,7 +98,7 @@ def predict(
         else:
             values = model.predict(features.loc[[file], facts["columns"]].to_numpy()).ravel()
             for target, value in zip(facts["targets"], values, strict=True):
-                half = facts["interval_halfwidth"][target]
+                half, value = facts["interval_halfwidth"][target], min(max(value, low), high)
                 row |= {target: f"{value:.4f}"}
                 row |= {
                     f"{target}_lower": f"{max(value - half, low):.4f}",
