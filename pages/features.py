@@ -25,8 +25,8 @@ PROXY = (
 def main() -> None:
     """Draw the page."""
     badges = frame("Features", "What do the numbers measure, and how many of them say something new?")
-    found = [s for s in made_by(MADE_BY, "columns.parquet") or made_by(MADE_BY, "spectrum.parquet")]
-    found += [s for s in made_by(MADE_BY, "spectrum.parquet") if s.run_id not in {f.run_id for f in found}]
+    files = ("columns.parquet", "spectrum.parquet", "reduction.parquet")
+    found = list({s.run_id: s for file in files for s in made_by(MADE_BY, file)}.values())
     if not found:
         nothing_yet()
         return
@@ -79,6 +79,8 @@ def group_table(run) -> pd.DataFrame | None:
     """Columns and kept columns of every group; None where the run does not say."""
     if has(run, "reduction"):
         table = run.table("reduction").groupby("group", sort=False)["kept"].agg(columns="size", kept="sum")
+        if "group-pca" in run.about["features"]["name"]:  # made of the groups alone
+            table.loc[table.index == "unmapped", "kept"] = 0
         return table.reset_index()
     if has(run, "columns"):
         counts = run.table("columns")["group"].value_counts()
@@ -94,10 +96,10 @@ def summary(run, groups: pd.DataFrame) -> None:
     if counts.get("expected"):
         parts[0] += f" of {counts['expected']} expected"
     if kept < total:
-        parts.append(f"**{kept}** left after decorrelation")
+        parts.append(f"**{kept}** left after decorrelation inside groups")
     if has(run, "spectrum"):
         kept_components = run.table("spectrum")["kept"].sum()
-        parts.append(f"**{int(kept_components)}** principal components")
+        parts.append(f"**{int(kept_components)}** principal components used")
     parts.append(f"{run.about['dataset']['n_tracks']} tracks of {run.about['dataset']['name']}")
     st.markdown(" · ".join(parts))
 
@@ -135,7 +137,10 @@ def spot_check(run, row: pd.Series) -> None:
         st.caption("No run on these tracks has ratings yet; train one to see this column against them.")
         return
     targets = [target for target in MAIN_TARGETS if target in tracks]
-    places = st.columns(len(targets) or 1, gap="large")
+    if values.notna().sum() < 2 or not targets:
+        st.caption("This column has no value for these tracks, or they are not rated for valence or arousal.")
+        return
+    places = st.columns(len(targets), gap="large")
     for place, target in zip(places, targets, strict=True):
         with place:
             st.plotly_chart(
@@ -207,14 +212,14 @@ def scatter(run, scores: pd.DataFrame, spectrum: pd.DataFrame) -> None:
     tracks = rated_tracks(run)
     if tracks is None:
         return
-    names = [column for column in scores.columns if column != "track_id"][:40]
+    names = [column for column in scores.columns if column != "track_id"]
     left, right = st.columns(2)
     x = left.selectbox("Across", names, key="pc-x")
     y = right.selectbox("Up", names, index=min(1, len(names) - 1), key="pc-y")
     table = scores[["track_id", *dict.fromkeys([x, y])]].assign(track_id=scores["track_id"].astype(str))
     table = table[table["track_id"].isin(tracks.index)].reset_index(drop=True)
     colours = {target: f"rated {target}" for target in MAIN_TARGETS if target in tracks}
-    if "valence_predicted" in tracks and has(run, "predictions"):
+    if {"valence_predicted", "arousal_predicted"} <= set(tracks) and has(run, "predictions"):
         colours["error"] = "error of the prediction"
     if not colours:
         return

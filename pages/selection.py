@@ -56,8 +56,8 @@ def page_of(run) -> None:
         alt="Error on unseen groups against the number of columns used",
     )
     how_to_read(
-        "The line is the error on tracks of groups that neither the ranking nor the model has seen, averaged over "
-        "folds; the band is one standard error. Dashed lines mark the mean sizes that rules chose inside the training "
+        "The line is the error on tracks of groups that neither the ranking nor the model has seen; the band is its "
+        "95 % interval over groups. Dashed lines mark the mean sizes that rules chose inside the training "
         "parts: that of least error, the fewest within one standard error of it, and all that were allowed."
     )
     stability(run, about)
@@ -83,7 +83,14 @@ def verdict(run, about: dict) -> None:
         score = paired["r2"]
         value, low, high = score["difference"]
         with place:
-            st.metric(f"R² of {target}", f"{score['a']:.3f}", f"{value:+.3f} against all", delta_arrow="off")
+            shown = low is not None and (low > 0 or high < 0)
+            st.metric(
+                f"R² of {target}",
+                f"{score['a']:.3f}",
+                f"{value:+.3f} against all",
+                delta_color="normal" if shown else "off",
+                delta_arrow="off",
+            )
             st.caption(
                 f"all columns: {score['b']:.3f}; 95 % interval of the difference {low:+.3f} to {high:+.3f}"
                 if low is not None
@@ -92,11 +99,12 @@ def verdict(run, about: dict) -> None:
 
 
 def over_folds(curve: pd.DataFrame) -> pd.DataFrame:
-    """Mean outer error of each size and its standard error over folds."""
-    rows = curve[(curve["fold"] != "all") & curve["outer_joint"].notna()]
-    table = rows.groupby("k").agg(columns=("columns", "mean"), mean=("outer_joint", "mean"), sem=("outer_joint", "sem"))
-    spread = table["sem"].fillna(0)
-    return table.assign(low=table["mean"] - spread, high=table["mean"] + spread).reset_index(drop=True)
+    """Error of each size over the held-out tracks of all folds, with its interval over groups where the run has it."""
+    rows = curve[curve["fold"] == "all"].sort_values("columns")
+    table = rows[["columns"]].assign(mean=rows["outer_joint"], low=rows["outer_joint"], high=rows["outer_joint"])
+    if {"outer_joint_low", "outer_joint_high"} <= set(rows):
+        table = table.assign(low=rows["outer_joint_low"], high=rows["outer_joint_high"])
+    return table[table["mean"].notna()].reset_index(drop=True)
 
 
 def whole_error(about: dict) -> float | None:
@@ -131,10 +139,10 @@ def stability(run, about: dict) -> None:
 
 def stability_words(found: dict) -> str:
     """The stability index in a sentence."""
-    index = found.get("nogueira")
-    if not index:
-        return "The stability of this selection was not measured."
-    value, low, high = (index["value"], index["low"], index["high"]) if isinstance(index, dict) else index
+    index = found.get("nogueira") or {}
+    if index.get("value") is None:
+        return "One selection cannot be compared with another; select with --repeats 5 to see how stable it is."
+    value, low, high = index["value"], index["low"], index["high"]
     kind = "excellent" if value >= 0.75 else "fair" if value >= 0.4 else "poor"
     return (
         f"Stability **{value:.2f}** (95 % interval {low:.2f} to {high:.2f}; 1: always the same columns, 0: by chance): "

@@ -39,7 +39,7 @@ def test_features_say_what_there_is_and_what_repeats(tables):
     assert not app.exception and not app.error
     run, said = read_run("described"), text_of(app)
     assert f"{len(run.table('reduction'))} columns" in said and "acoustic proxies" in said
-    assert f"**{int(run.table('spectrum')['kept'].sum())}** principal components" in said
+    assert f"**{int(run.table('spectrum')['kept'].sum())}** principal components used" in said
     listed = next(frame.value for frame in app.dataframe if "in plain words" in frame.value)
     assert len(listed) == len(run.table("columns"))
     loadings = next(frame.value for frame in app.dataframe if "loading" in frame.value)
