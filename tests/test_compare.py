@@ -186,11 +186,11 @@ def test_both_label_versions_of_deam_in_two_columns(real_data, capsys):
 def test_cut_tracks_leak(tmp_path):
     from tests.test_pipelines import write_folder
 
-    music = write_folder(tmp_path / "music", tracks=20, seconds=11.0)
+    music = write_folder(tmp_path / "music", tracks=12, seconds=11.0)
     options = ["--dataset", music, "--model", "ridge", "--resamples", 20, "--protocol", "leaky-chunks"]
     assert main(["train", *map(str, options), "--run-id", "leaky"]) == 0
     run = read_run("leaky")
     assert {leak["kind"] for leak in run.metrics["leaks"]} == {"chunk", "track", "artist"} and run.about["leaks"]
-    assert run.metrics["chunks"]["targets"]["valence"]["all"]["n"] == 60
-    assert run.metrics["targets"]["valence"]["all"]["n"] == 20 and run.explanation_names() == ()
+    assert run.metrics["chunks"]["targets"]["valence"]["all"]["n"] == 36
+    assert run.metrics["targets"]["valence"]["all"]["n"] == 12 and run.explanation_names() == ()
     assert main(["explain", "--run", "leaky"]) == 2
