@@ -276,7 +276,8 @@ def test_embed_writes_its_tables(folder, artifacts):
     options = ["--dataset", str(folder), "--backbone", "musicnn-mtt", "--pool", "mean-std", "--run-id", "heard"]
     assert main(["embed", *options]) == 0
     made = {path.name for path in (artifacts / "runs" / "heard").glob("*.parquet")}
-    assert made == {"embeddings.parquet", "features.parquet", "columns.parquet", "tags.parquet"}
+    tables = {"embeddings", "features", "columns", "tags", "scores", "spectrum"}
+    assert made == {f"{name}.parquet" for name in tables}
     features = pd.read_parquet(artifacts / "runs" / "heard" / "features.parquet").set_index("track_id")
     windows = pd.read_parquet(artifacts / "runs" / "heard" / "embeddings.parquet").set_index("track_id")
     assert features.shape == (12, 400) and features.loc["t2", "musicnn-mtt[5]"] == pytest.approx(
