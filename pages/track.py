@@ -7,6 +7,7 @@ import streamlit as st
 
 from mer_core import plots
 from ui import data, empty
+from ui.evidence import audible
 from ui.frame import dark, expected_failures, footer, frame, how_to_read, show_badges
 from ui.heard import heard
 from ui.player import Clip, player
@@ -45,6 +46,7 @@ def page_of(run, second, third) -> None:
         st.info(NOT_TESTED)
     else:
         reasons(run, row, target)
+        audible(run, row, target)
     heard(run, row)
     neighbours(run, table, row)
 

@@ -31,8 +31,14 @@ HEAVY = {"torch", "transformers", "shap", "opensmile", "librosa", "sklearn", "st
 PAGES_MAY_IMPORT = {"streamlit", "plotly", "pandas", "numpy", "ui", "pipelines"} | {
     f"mer_core.{part}" for part in ("runs", "plots", "listening", "compute", "jobs", "errors", "paths")
 }
-# The pages' helper also sums the attributions that a run hands it; that module is plain numpy and pandas.
-UI_MAY_IMPORT = PAGES_MAY_IMPORT | {"mer_core.explain.attribution"}
+# The pages' helpers also sum the attributions and sonify the maps that a run hands them; these modules are light.
+UI_MAY_IMPORT = PAGES_MAY_IMPORT | {
+    "mer_core.explain.attribution",
+    "mer_core.explain.maps",
+    "mer_core.explain.sonify",
+    "mer_core.datasets.audio",
+    "mer_core.site.pictures",
+}
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
 
 

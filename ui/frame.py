@@ -14,6 +14,7 @@ from ui.selection import current
 
 PAGES = (
     ("app.py", "Overview", ":material/explore:"),
+    ("pages/listening.py", "Listening", ":material/headphones:"),
     ("pages/dataset.py", "Dataset", ":material/library_music:"),
     ("pages/features.py", "Features", ":material/grid_view:"),
     ("pages/selection.py", "Selection", ":material/filter_alt:"),

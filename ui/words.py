@@ -98,3 +98,23 @@ LEVEL_HELP = (
     "the sound. Descriptors: the measured curves behind them. Statistics: how a curve is boiled down to one number. "
     "Single columns: one statistic of one curve."
 )
+
+
+CELLS = {  # true class first; as a 2 x 2: rows what listeners said, columns what the model says
+    "happy-happy": "Happy, heard as happy",
+    "happy-sad": "Happy, taken for sad",
+    "sad-happy": "Sad, taken for happy",
+    "sad-sad": "Sad, heard as sad",
+}
+
+
+def versions(target: str) -> dict[str, tuple[str, str]]:
+    """Name and meaning of each way to hear a clip."""
+    for_it, against = ("speaks for happy", "speaks against happy") if target == "happy" else ("raised it", "lowered it")
+    said = "" if target == "happy" else f" (predicted {target})"
+    return {
+        "original": ("Original", "the music"),
+        "for": ("Evidence for", f"only what {for_it}{said}"),
+        "against": ("Evidence against", f"only what {against}{said}"),
+        "without": ("Without the evidence", f"the music less what {for_it}{said}"),
+    }

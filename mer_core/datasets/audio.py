@@ -69,9 +69,7 @@ def write_flac(path: str | Path, samples: np.ndarray, rate: int) -> None:
     samples : (n,) or (channels, n), float in [-1, 1]; ValueError outside, because clipping would change what is heard
     rate : Hz
     """
-    peak = np.abs(samples).max(initial=0.0)
-    if not peak <= 1:
-        raise ValueError(f"peak {peak:.3f} of {path} exceeds full scale 1; scale the samples before writing")
+    _check_peak(samples)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -80,6 +78,20 @@ def write_flac(path: str | Path, samples: np.ndarray, rate: int) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flac_bytes(samples: np.ndarray, rate: int) -> bytes:
+    """The same as bytes."""
+    _check_peak(samples)
+    stream = io.BytesIO()
+    soundfile.write(stream, np.asarray(samples).T, rate, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def _check_peak(samples: np.ndarray) -> None:
+    peak = np.abs(samples).max(initial=0.0)
+    if not peak <= 1:
+        raise ValueError(f"peak {peak:.3f} exceeds full scale 1; scale the samples before writing")
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -38,25 +38,12 @@ def relevance_of_spectrogram(
     ------
     UserError : silence, or an unknown rule
     """
-    import torch
-
-    from mer_core.explain.lrp_engine import composite_of, explain_outputs
-    from mer_core.models.networks.above_silence import AboveSilence
-
     if float(np.max(table)) <= SILENCE:
         raise UserError("the clip is silent: nothing in it can be relevant; explain a clip with sound")
-    windows = torch.from_numpy(even_windows(table, style.frames).astype(np.float32))
+    windows = even_windows(table, style.frames).astype(np.float32)
     # The same windows of the frames' own numbers say where each value belongs.
     places = even_windows(np.arange(len(table))[:, None], style.frames)[:, :, 0]
-    share = slope / len(windows)
-
-    def logit(outputs):
-        return share * (outputs[:, 1] - outputs[:, 0]).sum()
-
-    if composite_of(rule).first:  # its first layer has a rule that knows the lowest value
-        found = explain_outputs(network, windows, logit, rule, (SILENCE, 0.0))
-    else:
-        found = explain_outputs(AboveSilence(network, SILENCE).eval(), windows - SILENCE, logit, rule)
+    found = _propagate(network, windows, slope, rule)
     values = np.zeros((1, *table.shape))
     np.add.at(values[0], places.ravel(), found.values[0].reshape(-1, table.shape[1]))
     frame_s, nothing = style.hop / style.rate, np.zeros(1)
@@ -78,3 +65,20 @@ def relevance_of_spectrogram(
         duration_s=duration_s,
         note=f"shorter than the window of {style.seconds:g} s, so it was repeated" if repeated else None,
     )
+
+
+def _propagate(network: object, windows: np.ndarray, slope: float, rule: str):
+    """Relevance of the windows (w, frames, bands) for slope * mean of (second output - first output)."""
+    import torch
+
+    from mer_core.explain.lrp_engine import composite_of, explain_outputs
+    from mer_core.models.networks.above_silence import AboveSilence
+
+    share, inputs = slope / len(windows), torch.from_numpy(windows)
+
+    def logit(outputs):
+        return share * (outputs[:, 1] - outputs[:, 0]).sum()
+
+    if composite_of(rule).first:  # its first layer has a rule that knows the lowest value
+        return explain_outputs(network, inputs, logit, rule, (SILENCE, 0.0))
+    return explain_outputs(AboveSilence(network, SILENCE).eval(), inputs - SILENCE, logit, rule)
