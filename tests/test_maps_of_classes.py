@@ -1,0 +1,117 @@
+"""Relevance maps of happy/sad classifiers: what is on them, what they add up to, and bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from mer_core.explain.spectrogram_relevance import relevance_of_spectrogram
+from mer_core.models.training.spectrograms import STYLES, MelStyle, even_windows
+from mer_core.runs import read_run
+from pipelines.__main__ import main
+
+RATE = 16000
+STYLE = MelStyle("tiny", 22050, 2048, 512, 32, 0, 11025, 1.0)
+
+
+@pytest.fixture(scope="module")
+def network():
+    import torch
+    from torch import nn
+
+    from mer_core.models.networks.residual_cnn import ResidualCnn
+
+    torch.manual_seed(0)
+    made = ResidualCnn(outputs=2, widths=(4, 8), dropout=0.0).eval()
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    return made
+
+
+def spectrogram(frames: int) -> np.ndarray:
+    """Half of the bands silent, and sound in the others."""
+    table = np.full((frames, STYLE.bands), -1.0, np.float16)
+    table[:, :16] = -np.random.default_rng(frames).uniform(0, 1, (frames, 16)).astype(np.float16)
+    return table
+
+
+@pytest.mark.parametrize("frames", [30, 44, 150])
+@pytest.mark.parametrize("rule", ["gamma-silence", "cp-lrp-gamma"])
+def test_a_map_adds_up_to_the_logit_and_lies_where_there_is_sound(network, frames, rule):
+    import torch
+
+    table = spectrogram(frames)
+    found = relevance_of_spectrogram(network, table, STYLE, "happy", 1.7, -0.4, rule, "equal outputs")
+    with torch.inference_mode():
+        outputs = network(torch.from_numpy(even_windows(table, STYLE.frames).astype(np.float32))).numpy()
+    assert found.predicted[0] == pytest.approx(1.7 * (outputs[:, 1] - outputs[:, 0]).mean() - 0.4, abs=1e-5)
+    assert found.conservation_error[0] < 1e-3 and abs(found.gap()[0]) < 1e-4
+    assert found.values.shape == (1, frames, 32) and len(found.seconds) == frames
+    size = np.abs(found.values[0])
+    assert size[:, 16:].sum() < 1e-3 * size.sum() and (size[:, :16].sum(axis=1) > 0).mean() > 0.9
+    assert (found.note is not None) == (frames < STYLE.frames)
+
+
+def test_silence_is_refused(network):
+    from mer_core.errors import UserError
+
+    with pytest.raises(UserError, match="silent"):
+        relevance_of_spectrogram(network, np.full((50, 32), -1.0), STYLE, "happy", 1, 0, "cp-lrp", "")
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory):
+    """A run on noise: happy clips are bright, sad ones dark; one clip is silent."""
+    root = tmp_path_factory.mktemp("classes")
+    folder, random = root / "music", np.random.default_rng(0)
+    folder.mkdir()
+    rows = []
+    for k in range(20):
+        noise = random.standard_normal(int(3.2 * RATE))
+        dark = np.convolve(noise, np.ones(8) / 8, "same")
+        happy = k % 2
+        soundfile.write(folder / f"{k}.wav", 0.1 * (noise if happy else dark) * (k != 19), RATE)
+        rows.append((f"t{k:02}", f"{k}.wav", 7.0 if happy else 3.0, 5.0 + 0.1 * k, f"g{k // 2}"))
+    table = pd.DataFrame(rows, columns=["track_id", "path", "valence", "arousal", "group"])
+    table.to_csv(folder / "tracks.csv", index=False)
+    (folder / "dataset.json").write_text('{"rating_scale": [1, 9]}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MER_ARTIFACTS", str(root / "artifacts"))
+        options = ["--dataset", str(folder), "--network", "musicnn-mtt", "--resamples", "20", "--run-id", "tiny"]
+        assert main(["classify", *options]) == 0
+        yield root / "artifacts"
+
+
+def test_examples_are_explained_with_the_run(classified):
+    run = read_run("tiny")
+    examples = list(run.table("examples")["track_id"])
+    probability = run.table("classes").set_index("track_id")["probability"]
+    assert set(run.relevance_tracks()) >= set(examples) - {"t19"}
+    for track in run.relevance_tracks()[:3]:
+        found = run.relevance_map(track)
+        assert found.targets == ("happy",) and found.conservation_error[0] < 1e-3 and abs(found.gap()[0]) < 1e-2
+        assert 1 / (1 + np.exp(-found.predicted[0])) == pytest.approx(probability[track], abs=1e-4)
+
+
+def test_a_finished_run_is_explained_again_as_it_was(classified, capsys):
+    run = read_run("tiny")
+    track = run.relevance_tracks()[0]
+    before = run.relevance_map(track)
+    assert main(["explain", "--run", "tiny", "--method", "lrp", "--tracks", track]) == 0
+    assert run.relevance_tracks() == (track,)
+    np.testing.assert_allclose(run.relevance_map(track).values, before.values, atol=1e-4)
+    assert main(["explain", "--run", "tiny", "--method", "lrp", "--tracks", "t77"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--tracks t77: not classified in run 'tiny'" in said
+    assert main(["explain", "--run", "tiny", "--method", "lrp", "--tracks", "t19"]) == 2
+    assert "silent" in capsys.readouterr().err and run.relevance_tracks() == (track,)
+
+
+def test_styles_of_trained_networks_know_their_bands():
+    for name in ("vit", "residual-cnn"):
+        hz = STYLES[name].band_hz()
+        assert len(hz) == STYLES[name].bands and (np.diff(hz) > 0).all()
