@@ -339,8 +339,7 @@ def run_app(port: int, browser: bool) -> int:
 def run_tests(pytest_arguments: list) -> int:
     """Run the linter, the formatter's check and the tests, each in any case; exit code of the first that fails."""
     failed = {}
-    # A file's tests stay together: they share what is expensive to make.
-    tests = ["pytest", "-n", "auto", "--dist", "loadfile", *pytest_arguments]
+    tests = ["pytest", "-n", "auto", "--dist", "loadfile", *pytest_arguments]  # a file's tests share what is expensive
     for step in (["ruff", "check", "."], ["ruff", "format", "--check", "."], tests):
         say(f"$ {' '.join(step)}")
         done = subprocess.run([venv_python(), "-m", *step], cwd=str(HERE), env=clean_environment())
