@@ -23,7 +23,7 @@ from mer_core.site.clips import Clip
 from mer_core.site.facts import Facts
 from mer_core.site.overview import index_page, licences_page
 from mer_core.site.pictures import heat_pictures
-from mer_core.site.sounds import RATE, Sounds, excerpt_of, make_sounds
+from mer_core.site.sounds import RATE, Sounds, excerpt_length, excerpt_of, make_sounds
 
 MARK = "site.json"
 KIND = "mer-explorer listening site"
@@ -62,10 +62,10 @@ def build_site(
     missing: list[str] = []
     try:
         (making / "media").mkdir(parents=True)
-        shown = []
+        shown, longest = [], excerpt_length(sum(len(clip.readings) for clip in clips))
         for number, clip in enumerate(clips):
             progress(number / len(clips), f"clip {number + 1} of {len(clips)}: {clip.title}")
-            shown.append((clip, [_show(making, clip, k, missing) for k in range(len(clip.readings))]))
+            shown.append((clip, [_show(making, clip, k, longest, missing) for k in range(len(clip.readings))]))
         _write_pages(making, facts, shown, withheld)
         _exchange(making, out)
     finally:
@@ -92,22 +92,26 @@ def _is_site(folder: Path) -> bool:
 
 def _exchange(making: Path, out: Path) -> None:
     """Put the new folder where the old one is; a repository that was made in the old one goes along."""
-    if out.exists():
-        if (out / ".git").exists():
-            os.replace(out / ".git", making / ".git")
-        old = making.with_suffix(".old")
-        os.replace(out, old)
+    if not out.exists():
         os.replace(making, out)
-        shutil.rmtree(old)
-    else:
+        return
+    old = making.with_suffix(".old")
+    os.replace(out, old)
+    try:
         os.replace(making, out)
+    except OSError:
+        os.replace(old, out)
+        raise
+    if (old / ".git").exists():
+        os.replace(old / ".git", out / ".git")
+    shutil.rmtree(old)
 
 
-def _show(folder: Path, clip: Clip, number: int, missing: list[str]) -> Shown:
+def _show(folder: Path, clip: Clip, number: int, longest_s: float, missing: list[str]) -> Shown:
     """Make and write the pictures and sounds of one reading."""
     reading = clip.readings[number]
     found = clip.load(reading.target)
-    start, end = excerpt_of(found)
+    start, end = excerpt_of(found, longest_s)
     samples, silence = _music(clip, start, end, missing)
     sounds: Sounds | None = None
     if samples is not None:

@@ -29,7 +29,8 @@ MOST_TARGETS = 2
 class Reading:
     """One prediction of one clip.
 
-    target : what is predicted; rule : why this clip was chosen; cell : confusion cell, "" for ratings
+    target : what is predicted; rule : why this clip was chosen, "" where nobody chose
+    cell : confusion cell, "" for ratings
     predicted : probability of happy, or rating; lower, upper : its interval, or None
     reference : listeners' rating, or the class as 1 or 0, or None; scale : lowest and highest value
     """

@@ -132,13 +132,17 @@ def _by_target(facts: Facts, shown: list[tuple[Clip, list[Shown]]]) -> str:
 
 def _card(clip: Clip, shown: Shown) -> str:
     """A link to a clip: its map, its title, why it was chosen, and the prediction."""
+    chosen = "".join(
+        f'<span class="rule">{escape(words)}</span>'
+        for words in (shown.reading.rule, f"track {clip.track}")
+        if shown.reading.rule
+    )
     heard = "" if shown.sounds else '<span class="mute">not to be heard</span>'
     return (
         f'<a class="card" href="{clip.address}.html">{picture(shown.heat, "", "thumb")}'
         f'<span class="title">{escape(clip.title)}</span><span class="author">{escape(clip.author)}</span>'
         f'<span class="facts">{escape(_prediction(shown.reading))}</span>'
-        f'<span class="rule">{escape(shown.reading.rule)}</span>'
-        f'<span class="rule">track {escape(clip.track)}</span>{heard}</a>'
+        f"{chosen}{heard}</a>"
     )
 
 

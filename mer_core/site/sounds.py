@@ -15,7 +15,7 @@ from mer_core.explain.maps import RelevanceMap
 from mer_core.explain.sonify import PEAK_DBTP, Sonification, loudness, sonify, true_peak
 
 RATE = 22050  # relevance ends at 8 to 11 kHz
-EXCERPT_S = 15.0
+TOTAL_S, SHORTEST_S, LONGEST_S = 240.0, 10.0, 30.0  # of all excerpts together, which keeps a site below 12 MB; of one
 BIT_RATE = 64  # kb/s, constant, so that browsers seek exactly
 LOWEST_RATE, HIGHEST_RATE = 8, 160  # kb/s of MP3 at 22.05 kHz, between which libsndfile's level is linear
 LEVEL_LU = 0.1
@@ -42,16 +42,21 @@ class Sounds:
     suffix: str
 
 
-def excerpt_of(found: RelevanceMap) -> tuple[float, float]:
-    """Start and end in seconds of what is shown: all, or those 15 s in which the map has most, in half seconds."""
-    if found.duration_s <= EXCERPT_S:
+def excerpt_length(readings: int) -> float:
+    """Seconds that each of so many readings may have at most: 20 where there are twelve."""
+    return float(np.clip(TOTAL_S / max(readings, 1), SHORTEST_S, LONGEST_S))
+
+
+def excerpt_of(found: RelevanceMap, longest_s: float) -> tuple[float, float]:
+    """Start and end in seconds of what is shown: all, or the stretch in which the map has most, by half seconds."""
+    if found.duration_s <= longest_s:
         return 0.0, found.duration_s
     size = np.abs(found.values[0]).sum(axis=1)
     total = np.concatenate([[0.0], np.cumsum(size)])
-    starts = np.arange(0, found.duration_s - EXCERPT_S + 1e-9, 0.5)
-    inside = [np.searchsorted(found.seconds, (start, start + EXCERPT_S)) for start in starts]
+    starts = np.arange(0, found.duration_s - longest_s + 1e-9, 0.5)
+    inside = [np.searchsorted(found.seconds, (start, start + longest_s)) for start in starts]
     start = float(starts[int(np.argmax([total[stop] - total[begin] for begin, stop in inside]))])
-    return start, start + EXCERPT_S
+    return start, start + longest_s
 
 
 def make_sounds(samples: np.ndarray, found: RelevanceMap, start: float) -> Sounds:
