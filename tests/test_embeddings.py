@@ -53,6 +53,14 @@ def folder(tmp_path_factory):
     return root
 
 
+def test_silence_is_not_heard(tmp_path):
+    silent = tmp_path / "silent.flac"
+    write_flac(silent, np.zeros(4 * RATE), RATE)
+    (outcome,) = embeddings.listen_to([silent], BACKBONES["musicnn-msd"], workers=1).outcomes
+    assert isinstance(outcome.error, UserError)
+    assert str(silent) in str(outcome.error) and "is silent" in str(outcome.error)
+
+
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory):
     """A finished run on musicnn's dense layer."""

@@ -63,6 +63,15 @@ def read_audio(path: str | Path, rate: int | None = None, mono: bool = True) -> 
     return np.ascontiguousarray(samples.T, dtype=np.float32), rate or own_rate
 
 
+def check_audible(samples: np.ndarray) -> None:
+    """Raise UserError for silence: no sample (any shape, full scale 1) reaches one step of 16 bits.
+
+    Silence has valid descriptors and embeddings, but they say nothing about music.
+    """
+    if np.abs(samples).max(initial=0.0) < 1 / 32768:
+        raise UserError("The audio is silent (no sample reaches one step of 16 bits); check how the file was made.")
+
+
 def write_flac(path: str | Path, samples: np.ndarray, rate: int) -> None:
     """Write 16-bit FLAC, whole or not at all (temporary file, then rename); folders are made as needed.
 

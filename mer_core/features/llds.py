@@ -146,9 +146,10 @@ def extract_llds(samples: np.ndarray, rate: int) -> pd.DataFrame:
 
     Raises
     ------
-    UserError for audio that is shorter than one window (1.04 s), or silent. (Silence would give valid numbers, but they
-    would say nothing about music.)
+    UserError for audio that is shorter than one window (1.04 s), or silent.
     """
+    from mer_core.datasets.audio import check_audible
+
     if samples.ndim != 1:
         raise ValueError(f"samples have shape {samples.shape}, expected mono (n,)")
     if rate != RATE:
@@ -159,8 +160,7 @@ def extract_llds(samples: np.ndarray, rate: int) -> pd.DataFrame:
     if seconds < SHORTEST:
         raise UserError(f"The audio is {seconds:.2f} s long, but one window needs {SHORTEST} s; use a longer excerpt.")
     samples = np.clip(samples, -1.0, 32767 / 32768).astype(np.float32)
-    if np.abs(samples).max() < 1 / 32768:
-        raise UserError("The audio is silent (no sample reaches one step of 16 bits); check how the file was made.")
+    check_audible(samples)
     values = _smile()(samples, RATE)[0].T
     index = pd.Index(np.arange(len(values)) * HOP, name="seconds")
     return pd.DataFrame(values.astype(np.float64), index=index, columns=list(lld_columns()))

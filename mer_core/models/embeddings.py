@@ -246,13 +246,14 @@ def hear(path: Path, listener: Listener) -> tuple[dict[str, np.ndarray], str | N
 
     Raises
     ------
-    UserError when it cannot be decoded, or is shorter than 1 s
+    UserError when it cannot be decoded, is silent, or is shorter than 1 s
     """
-    from mer_core.datasets.audio import read_audio
+    from mer_core.datasets.audio import check_audible, read_audio
 
     backbone = listener.backbone
     samples, _ = read_audio(path, rate=backbone.rate)
     try:
+        check_audible(samples)
         outputs = listener.listen(listener.front_end(samples))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
