@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,6 +11,7 @@ import plotly.graph_objects as go
 from mer_core.plots.style import empty, finish, palette, target_colour, translucent
 
 ENOUGH = 0.95
+LONGEST_LABEL = 44  # characters
 HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00")
 
 
@@ -32,6 +35,7 @@ def group_bars(table: pd.DataFrame, dark: bool) -> go.Figure:
     figure.update_layout(barmode="stack")
     figure.update_traces(textposition="inside", insidetextanchor="end", textangle=0)
     figure.update_xaxes(title_text="columns")
+    figure.update_yaxes(showgrid=False)
     return figure
 
 
@@ -123,8 +127,9 @@ def size_curve(table: pd.DataFrame, chosen: dict[str, float], whole: float | Non
 
 
 def selection_map(chosen: pd.DataFrame, labels: list[str], dark: bool) -> go.Figure:
-    """Which columns each fold chose: rows columns, columns folds, values 0 or 1."""
+    """Which columns each fold chose: rows columns, columns folds, values 0 or 1; labels say what each row measures."""
     colours = palette(dark)
+    names = [f"{label}<br>{name}" for name, label in zip(chosen.index, labels, strict=True)][::-1]
     figure = go.Figure(
         go.Heatmap(
             z=chosen.to_numpy(float)[::-1],
@@ -134,11 +139,18 @@ def selection_map(chosen: pd.DataFrame, labels: list[str], dark: bool) -> go.Fig
             showscale=False,
             xgap=3,
             ygap=2,
-            customdata=np.repeat(np.array(chosen.index[::-1], dtype=object)[:, None], chosen.shape[1], axis=1),
+            customdata=np.repeat(np.array(names, dtype=object)[:, None], chosen.shape[1], axis=1),
             hovertemplate="%{customdata}<br>fold %{x}: %{z:.0f}<extra></extra>",
         )
     )
     finish(figure, dark, 70 + 24 * len(chosen))
-    figure.update_yaxes(tickvals=list(range(len(chosen))), ticktext=labels[::-1], showgrid=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(chosen))), ticktext=[_short(label) for label in labels[::-1]], showgrid=False
+    )
     figure.update_xaxes(type="category", title_text="fold", side="top", showgrid=False)
     return figure
+
+
+def _short(label: str) -> str:
+    """The whole label is in the hover text; on a telephone a long one would leave the map no room."""
+    return textwrap.shorten(label, LONGEST_LABEL, placeholder=" …")
