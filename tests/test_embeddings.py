@@ -169,7 +169,7 @@ def test_a_run_is_badged_that_its_network_saw_the_dataset(folder, artifacts, mon
 def test_another_front_end_is_not_served_from_the_cache(folder, artifacts, monkeypatch):
     heard = []
     hear, entry, path = embeddings.hear, BACKBONES["musicnn-mtt"], [folder / "3.flac"]
-    monkeypatch.setattr(embeddings, "hear", lambda path, listener: heard.append(path) or hear(path, listener))
+    monkeypatch.setattr(embeddings, "hear", lambda path, *rest: heard.append(path) or hear(path, *rest))
     for backbone in (entry, entry, replace(entry, front_end=entry.front_end + 1)):
         embeddings.listen_to(path, backbone)
     assert len(heard) == 2

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -236,12 +237,14 @@ def _fetch(path: Path, backbone: Backbone, layer: str, version: str, opener: _Op
         pass
     except cache.Damaged as error:
         damage = f"The cached {backbone.name} embedding of {path} was damaged ({error}) and was made again."
-    arrays, note = hear(path, opener())
+    arrays, note = hear(path, backbone, opener)
     cache.write(entry, arrays, note)
     return Heard(arrays["times"], arrays[layer], arrays.get("tags"), note), damage
 
 
-def hear(path: Path, listener: Listener) -> tuple[dict[str, np.ndarray], str | None]:
+def hear(
+    path: Path, backbone: Backbone, open_listener: Callable[[], Listener]
+) -> tuple[dict[str, np.ndarray], str | None]:
     """Listen to an audio file: its layers (w, d) by name, `times` (w,), `tags` (w, n); and the note on a short clip.
 
     Raises
@@ -250,8 +253,10 @@ def hear(path: Path, listener: Listener) -> tuple[dict[str, np.ndarray], str | N
     """
     from mer_core.datasets.audio import check_audible, read_audio
 
-    backbone = listener.backbone
-    samples, _ = read_audio(path, rate=backbone.rate)
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(open_listener)  # the first time PyTorch is loaded, while the file is decoded
+        samples, _ = read_audio(path, rate=backbone.rate)
+        listener = opening.result()
     try:
         check_audible(samples)
         outputs = listener.listen(listener.front_end(samples))
