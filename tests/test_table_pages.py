@@ -56,6 +56,14 @@ def test_a_component_route_shows_its_own_scores(tables):
     assert any("false discovery rate" in frame.value for frame in app.dataframe)
 
 
+def test_the_run_of_the_other_pages_comes_first(tables):
+    boxes = [
+        next(box for box in shown("pages/features.py", **asked).selectbox if box.key == "table")
+        for asked in ({}, {"run": "route"}, {"run": "another kind of run"})
+    ]
+    assert [box.value for box in boxes] == ["described", "route", "described"]
+
+
 def test_selection_compares_with_all_columns(tables):
     app = shown("pages/selection.py")
     assert not app.exception and not app.error

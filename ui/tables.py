@@ -10,7 +10,7 @@ import streamlit as st
 
 from mer_core.runs import Run, RunSummary
 from ui import data
-from ui.selection import choose, say_unknown
+from ui.selection import choose, current, say_unknown
 
 
 def made_by(pipelines: tuple[str, ...], file: str) -> list[RunSummary]:
@@ -21,10 +21,14 @@ def made_by(pipelines: tuple[str, ...], file: str) -> list[RunSummary]:
 
 
 def choose_among(found: list[RunSummary], key: str, help: str, place=None) -> Run | None:
-    """One of these runs, kept in the address under its own key; None, after saying so, when an unknown one is named."""
+    """One of these runs, kept in the address under its own key; None, after saying so, when an unknown one is named.
+
+    The run of the other pages comes first, where it is one of these; otherwise the newest.
+    """
     ids = [summary.run_id for summary in found]
+    carried = current().get("run")
     with place if place is not None else st.container():
-        chosen = choose("Run", ids, key, ids[0], help)
+        chosen = choose("Run", ids, key, carried if carried in ids else ids[0], help)
     if chosen is None:
         say_unknown("run", key, ids)
         return None
