@@ -171,7 +171,7 @@ def test_one_standard_error_takes_the_smallest_k_that_is_no_worse():
 @pytest.mark.parametrize("ranking", ["shap", "projection"])
 def test_ratings_of_held_out_tracks_never_change_their_fold(ranking, monkeypatch):
     """Designs, k and predictions of a fold are the same whatever the held-out tracks are rated; others change."""
-    monkeypatch.setitem(FOREST, "n_estimators", 5)
+    monkeypatch.setitem(FOREST, "max_depth", 3)
     data, search = experiment_data(60), search_for(ranking=ranking, fit="teacher", sizes=(1, 2))
     before = search_designs(data, search, explain=False)
     held = before[0].test

@@ -27,7 +27,7 @@ from mer_core.errors import UserError
 from mer_core.evaluate.cross_validation import CrossValidation
 from mer_core.evaluate.experiment import Data
 from mer_core.evaluate.metrics import draw_groups, resampled_scores
-from mer_core.evaluate.selection_ranking import Ranking, projected, rank_columns
+from mer_core.evaluate.selection_ranking import INNER_TREES, TREES, Ranking, projected, rank_columns
 from mer_core.evaluate.splits import grouped_kfold, inner_folds
 from mer_core.explain.shapley import explain_regressor
 from mer_core.models.regressors import make_regressor
@@ -64,10 +64,12 @@ class Search:
     fit: str = "ratings"
     decorrelated: bool = False
 
-    def rank(self, features: np.ndarray, ratings: np.ndarray, medians: np.ndarray | None = None) -> Ranking:
+    def rank(
+        self, features: np.ndarray, ratings: np.ndarray, medians: np.ndarray | None = None, trees: int = TREES
+    ) -> Ranking:
         """Rank all columns on these tracks."""
         where = self.blocks, self.groups, self.ranking, self.seed
-        return rank_columns(features, ratings, *where, medians, self.decorrelated)
+        return rank_columns(features, ratings, *where, medians, self.decorrelated, trees)
 
     def teacher(self, features: np.ndarray, ratings: np.ndarray) -> Pipeline | None:
         """Ridge on all columns, whose predictions models on few columns learn; None where they learn the ratings."""
@@ -224,7 +226,8 @@ def _search_round(
     held_in = np.empty((*y.shape, len(search.sizes)))
     for fold in range(INNER_FOLDS):
         rest = inner != fold
-        held_in[~rest] = predict_designs(search, search.rank(x[rest], y[rest]), x[rest], y[rest], x[~rest])[1]
+        ranking = search.rank(x[rest], y[rest], trees=INNER_TREES)
+        held_in[~rest] = predict_designs(search, ranking, x[rest], y[rest], x[~rest])[1]
     choice = choose_size(y, held_in, groups.to_numpy(), search.seed)
     ranking = search.rank(x, y)
     models, outer = predict_designs(search, ranking, x, y, matrix[test])

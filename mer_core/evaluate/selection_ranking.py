@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
@@ -30,11 +30,12 @@ NEVER = np.iinfo(np.int32).max  # rank of a column that is not to be chosen
 SHRINKAGE = 0.3
 DEEPEST = 200  # columns that a projection puts in order in each block
 
-# Exact SHAP values cost trees x leaves x depth^2, a fit trees x tracks x columns tried at a split: capped so, both
-# targets in one forest, ranking takes a small part of the time of full-depth forests; benchmarks/selection.py measures
-# how much, and how far the two rankings agree.
-FOREST = {"n_estimators": 80, "max_features": 0.33, "max_depth": 10, "min_samples_leaf": 5, "max_samples": 0.5}
-EXPLAINED_TRACKS = 100
+# Growing full-depth forests takes most of the usual way's time. Thresholds drawn at random need no sorting, and rank
+# like it; rankings that only serve to choose how many columns, inside a training part, do with fewer trees.
+# benchmarks/selection.py measures how much that saves, and how far the two rankings agree.
+FOREST = {"max_features": 1.0, "max_depth": 10, "min_samples_leaf": 5}
+TREES, INNER_TREES = 60, 20
+EXPLAINED_TRACKS = 300
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def rank_columns(
     seed: int,
     medians: np.ndarray | None = None,
     decorrelated: bool = False,
+    trees: int = TREES,
 ) -> Ranking:
     """Rank all columns inside their blocks for all targets jointly.
 
@@ -71,12 +73,13 @@ def rank_columns(
     features : (n, p), NaN where missing; ratings : (n, t)
     blocks : (p,) name of the block of each column
     groups : (p,) perceptual group of each column: each has a forest of its own, unless there is one block in all
-    ranking : "shap": mean |SHAP| of a forest per group, made to sum to 1 for each target and averaged over targets;
+    ranking : "shap": mean |SHAP| of a forest per group and target, made to sum to 1 and averaged over targets;
         "projection": greedily, the column that brings a linear model on the chosen columns closest to the predictions
         of ridge regression on all columns
     seed : of forests and of the tracks that are explained
     medians : (p,) what missing values are filled with; those of these tracks when None
     decorrelated : leave out columns that repeat an earlier one of their group, see `reductions.Decorrelate`
+    trees : of each forest
     """
     filled = _filled(features, medians)
     usable = np.ptp(filled, axis=0) > 0
@@ -88,7 +91,7 @@ def rank_columns(
     filled, blocks, groups = filled[:, usable], blocks[usable], groups[usable]
     if ranking == "shap":
         forests = blocks if len(set(blocks)) == 1 else groups
-        score[usable] = order = _shap_scores(filled, ratings, forests, seed)
+        score[usable] = order = _shap_scores(filled, ratings, forests, seed, trees)
     else:
         score[usable], order = _projection_scores(filled, ratings, blocks, seed)
     for columns in _members(blocks).values():
@@ -115,25 +118,24 @@ def _members(blocks: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(blocks == name) for name in sorted(set(blocks))}
 
 
-def _shap_scores(filled: np.ndarray, ratings: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """(p,) joint share of mean |SHAP| within the group, from one forest per group for all targets."""
-    standard = (ratings - ratings.mean(axis=0)) / np.where(np.ptp(ratings, axis=0) > 0, ratings.std(axis=0), 1.0)
-    random = np.random.default_rng(seed)
-    rows = random.permutation(len(filled))[:EXPLAINED_TRACKS]
+def _shap_scores(filled: np.ndarray, ratings: np.ndarray, groups: np.ndarray, seed: int, trees: int) -> np.ndarray:
+    """(p,) joint share of mean |SHAP| within the group, from a forest per group and target."""
+    rows = np.random.default_rng(seed).permutation(len(filled))[:EXPLAINED_TRACKS]
     score = np.zeros(filled.shape[1])
     for columns in _members(groups).values():
-        score[columns] = joint_scores(forest_importance(filled[:, columns], standard, rows, seed))
+        part = filled[:, columns]
+        importance = [forest_importance(part, rating, rows, seed, trees) for rating in ratings.T]
+        score[columns] = joint_scores(np.stack(importance, axis=1))
     return score
 
 
-def forest_importance(filled: np.ndarray, standard: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Mean |SHAP| of each column for each target, (p, t), over the tracks `rows`; `standard` has unit deviations."""
+def forest_importance(filled: np.ndarray, rating: np.ndarray, rows: np.ndarray, seed: int, trees: int) -> np.ndarray:
+    """Mean |SHAP| of each column (p,) over the tracks `rows`, of a forest that learns one rating (n,)."""
     import shap
 
-    forest = RandomForestRegressor(**FOREST, random_state=seed).fit(filled, standard)
+    forest = ExtraTreesRegressor(trees, **FOREST, random_state=seed).fit(filled, rating)
     explainer = shap.TreeExplainer(forest, feature_perturbation="tree_path_dependent")
-    values = np.asarray(explainer.shap_values(filled[rows], check_additivity=False))
-    return np.abs(values.reshape(len(rows), filled.shape[1], -1)).mean(axis=0)
+    return np.abs(explainer.shap_values(filled[rows], check_additivity=False)).mean(axis=0)
 
 
 def _projection_scores(
