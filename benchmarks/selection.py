@@ -12,8 +12,8 @@ are CPU seconds of the same process, so that other work on the machine counts li
 
 The usual way takes about eight CPU minutes a fold: it is timed on the first `--folds` folds, and so is ours. Both
 chosen designs are tested on the held-out tracks with the same forests; the usual way's k is the best by these very
-tracks, ours is chosen by inner folds, so the usual way's error at our k is printed too. `--ceiling` runs the usual ranking again with
-another seed, for how well it agrees with itself.
+tracks, ours is chosen by inner folds, so the usual way's error at our k is printed too. `--ceiling` runs the usual
+ranking again with another seed, for how well it agrees with itself.
 """
 
 from __future__ import annotations
