@@ -1,10 +1,12 @@
 """Data sets by name or folder: `load("demo")`, `load("data/deam")`.
 
-Layouts: `tracks` (a tracks.csv beside its audio), `deam` (DEAM as distributed), and the built-in `demo` corpus.
+Layouts: `tracks` (a tracks.csv beside its audio), `deam` (DEAM as distributed), and the built-in `demo` and `composed`
+corpora.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from mer_core.paths import artifacts_root
 __all__ = ["LAYOUTS", "VALENCE_AROUSAL", "Dataset", "LoadReport", "load"]
 
 Progress = Callable[[float, str], None]
+BUILT_IN = ("demo", "composed")
 LAYOUTS = ("auto", "deam", "tracks")
 LABELS = ("corrected", "published")
 
@@ -29,11 +32,11 @@ def load(
 
     Parameters
     ----------
-    spec : "demo" for the built-in corpus, composed and rendered at first use, or a folder ("./demo" where one has that
-        name)
+    spec : "demo" or "composed" for the built-in corpora, rendered at first use, or a folder ("./demo" where one has
+        that name)
     layout : "deam" or "tracks"; "auto" detects it
     labels : "corrected" or "published", for DEAM; data sets without a known fault are loaded as given under either
-    progress : called as progress(fraction in 0..1, message) while the demo corpus is built
+    progress : called as progress(fraction in 0..1, message) while a built-in corpus is rendered
 
     Raises
     ------
@@ -43,8 +46,8 @@ def load(
     for name, value, values in (("layout", layout, LAYOUTS), ("labels", labels, LABELS)):
         if value not in values:
             raise UserError(f"{name} {value!r} is unknown; use {' or '.join(values)}.")
-    if spec == "demo":
-        return _load_demo(progress)
+    if spec in BUILT_IN:
+        return _load_built_in(str(spec), progress)
     folder = Path(spec).expanduser()
     if not folder.is_dir():
         what = (
@@ -56,12 +59,12 @@ def load(
     return load_deam(folder, labels) if layout == "deam" else load_tracks(folder)
 
 
-def _load_demo(progress: Progress | None) -> Dataset:
-    from mer_core.datasets.demo import build_demo
-
-    folder = artifacts_root() / "demo"
-    build_demo(folder, progress=progress)  # returns at once where this version is already there
-    return replace(load_tracks(folder), name="demo", layout="demo", synthetic=True)
+def _load_built_in(name: str, progress: Progress | None) -> Dataset:
+    corpora = importlib.import_module("mer_core.datasets.demo")  # imports music21's and the synthesiser's users
+    folder = artifacts_root() / name
+    build = corpora.build_demo if name == "demo" else corpora.build_composed
+    build(folder, progress=progress)  # returns at once where this version is already there
+    return replace(load_tracks(folder), name=name, layout=name, synthetic=True)
 
 
 def _detect(folder: Path) -> str:

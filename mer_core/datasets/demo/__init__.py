@@ -2,9 +2,10 @@
 
 Read in this order: `design` (which cues vary how, and the planted weights), `pieces` (the scores), `performance`
 (cues to notes), `render` (notes to sound), `midlevel` (what the notes amount to), `tables` and `build` (what is
-written).
+written). `composed` and `choosing` make a larger corpus of other pieces with
+random cues, to train networks on.
 """
 
-from mer_core.datasets.demo.build import build_demo
+from mer_core.datasets.demo.build import build_composed, build_demo
 
-__all__ = ["build_demo"]
+__all__ = ["build_composed", "build_demo"]

@@ -45,27 +45,44 @@ class Performance:
     first_beat_s: float
 
 
-def perform(piece: Piece, score: np.ndarray, levels: dict[str, int], rng: np.random.Generator) -> Performance:
-    """Play `score` (SCORE array) at the given levels, repeating the excerpt as often as its tempo asks for."""
+def perform(
+    piece: Piece,
+    score: np.ndarray,
+    levels: dict[str, float],
+    rng: np.random.Generator,
+    seconds: float | None = None,
+) -> Performance:
+    """Play `score` (SCORE array) at the given levels, repeating the excerpt as often as its tempo asks for.
+
+    levels : of each cue, between two where not whole; mode is 0 or 1
+    seconds : length of the clip; when None, whole bars or beats of about twelve seconds
+    """
     score = in_mode(score, piece.mode, ("minor", "major")[levels["mode"]])
     length = piece.end - piece.start
-    quarter_s = moderate_quarter_s(score, length) / TEMPO_FACTOR[levels["tempo"]]
-    stop = _last_boundary(piece, quarter_s)
+    quarter_s = moderate_quarter_s(score, length) / between(TEMPO_FACTOR, levels["tempo"])
+    stop = _last_boundary(piece, quarter_s) if seconds is None else (seconds - LEAD_IN_S - TAIL_S) / quarter_s
     times = np.ceil(stop / length).astype(int)
-    pitch = np.tile(pitches(score, REGISTER_PITCH[levels["register"]]), times)
+    pitch = np.tile(pitches(score, between(REGISTER_PITCH, levels["register"])), times)
     score = np.concatenate([_shifted(score, repeat * length) for repeat in range(times)])
     inside = score["start"] < stop - 1e-6
     score, pitch = score[inside], pitch[inside]
     notes = np.zeros(len(score), NOTES)
     notes["pitch"], notes["voice"] = pitch, score["voice"]
-    notes["velocity"] = _velocities(piece, score, VELOCITY[levels["dynamics"]], rng)
+    notes["velocity"] = _velocities(piece, score, between(VELOCITY, levels["dynamics"]), rng)
     written = np.minimum(score["length"], stop - score["start"]) * quarter_s
-    ratio, longest = NOTE_RATIO[levels["articulation"]], LONGEST_NOTE_S[levels["articulation"]]
+    ratio, longest = (between(values, levels["articulation"]) for values in (NOTE_RATIO, LONGEST_NOTE_S))
     notes["start"] = LEAD_IN_S + score["start"] * quarter_s + _timing(score["start"], rng)
     notes["end"] = notes["start"] + np.clip(written * ratio, 0.06, longest)
     notes = _without_collisions(notes[np.argsort(notes["start"], kind="stable")])
     first_beat = LEAD_IN_S + piece.downbeat % piece.beat * quarter_s
     return Performance(notes, LEAD_IN_S + stop * quarter_s + TAIL_S, piece.beat * quarter_s, first_beat)
+
+
+def between(values: tuple[float, ...], level: float) -> float:
+    """The value of a level; in proportion between two where it is not whole."""
+    lower = int(level)
+    share = level - lower
+    return values[lower] if share == 0 else (1 - share) * values[lower] + share * values[lower + 1]
 
 
 def in_mode(score: np.ndarray, original: str, target: str) -> np.ndarray:

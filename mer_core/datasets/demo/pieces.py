@@ -245,6 +245,8 @@ def read_score(piece: Piece) -> np.ndarray:
         parsed = music21.corpus.parse(piece.source, number=piece.number)
     tonic = music21.pitch.Pitch(piece.tonic + "0")
     parts = list(parsed.parts)
+    for part in parts:  # what comes later is not looked at, which saves most of the time of a long movement
+        part.remove([element for element in part if element.offset >= piece.end])
     rows = [
         (float(note.offset) - piece.start, float(note.quarterLength), *_relative(pitch, tonic), voice)
         for voice, part in enumerate(piece.parts)

@@ -29,6 +29,18 @@ FAMILIES = (
     ((0, 0, 1.0),),  # piano
     ((62, 68, 0.8), (50, 69, 1.0), (40, 42, 0.45), (0, 43, 0.4)),  # oboe, English horn, cello, double bass
     ((54, 56, 0.75), (44, 57, 1.0), (0, 58, 0.6)),  # trumpet, trombone, tuba
+    # From here on of the composed corpus alone; the demo's four stand first.
+    ((62, 73, 0.7), (0, 71, 0.8)),  # flute, clarinet
+    ((0, 46, 1.2),),  # harp
+    ((0, 24, 1.0),),  # guitar
+    ((0, 4, 1.0),),  # electric piano
+    ((62, 40, 0.6), (50, 41, 0.6), (40, 42, 0.45), (0, 43, 0.4)),  # violin, viola, cello, double bass
+    ((54, 65, 0.7), (0, 67, 0.7)),  # saxophones
+)
+FAMILY_LEVELS = (0, 1, 2, 3, 0, 0, 1, 1, 2, 3)
+FAMILY_NAMES = (
+    *("recorder and voices", "piano", "oboes and strings", "brass"),
+    *("flute and clarinet", "harp", "guitar", "electric piano", "string quartet", "saxophones"),
 )
 PAN = (-0.12, 0.35, -0.35, 0.15)  # of voices 0-3, -1 left to 1 right
 
@@ -44,7 +56,7 @@ def render(notes: np.ndarray, seconds: float, timbre: int, lufs: float) -> tuple
     ----------
     notes : NOTES array, see `performance`
     seconds : length of the clip
-    timbre : level of that cue, index into FAMILIES
+    timbre : index into FAMILIES, whose first four are the levels of that cue
     lufs : wanted loudness
 
     Returns

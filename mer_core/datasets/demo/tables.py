@@ -9,8 +9,9 @@ import pandas as pd
 
 from mer_core.datasets.demo import design
 from mer_core.datasets.demo.midlevel import mid_level
-from mer_core.datasets.demo.performance import LOUDNESS_LUFS, NOTES, Performance, perform
+from mer_core.datasets.demo.performance import LOUDNESS_LUFS, NOTES, Performance, between, perform
 from mer_core.datasets.demo.pieces import PIECES, Piece, read_score
+from mer_core.datasets.demo.render import FAMILY_NAMES
 
 
 def plan(seed: int) -> pd.DataFrame:
@@ -22,10 +23,15 @@ def plan(seed: int) -> pd.DataFrame:
     return table.rename_axis("track_id")
 
 
-def tracks_table(clips: pd.DataFrame, performances: dict[str, Performance], seed: int) -> pd.DataFrame:
-    """`tracks.csv` of the clips that were performed: ratings, cue levels in words, what a listener wants to know."""
+def tracks_table(
+    clips: pd.DataFrame, performances: dict[str, Performance], seed: int, pieces: tuple[Piece, ...] = PIECES
+) -> pd.DataFrame:
+    """`tracks.csv` of the clips that were performed: ratings, cue levels in words, what a listener wants to know.
+
+    A level between two is called by the nearer one.
+    """
     ratings = _ratings(clips, seed)
-    by_slug = {piece.slug: piece for piece in PIECES}
+    by_slug = {piece.slug: piece for piece in pieces}
     table = pd.DataFrame({"path": "audio/" + clips.index + ".flac"}, index=clips.index)
     for number, target in enumerate(design.TARGETS):
         table[target] = ratings.mean[:, number].round(4)
@@ -36,7 +42,8 @@ def tracks_table(clips: pd.DataFrame, performances: dict[str, Performance], seed
     table["composer"] = [by_slug[slug].composer for slug in clips["piece"]]
     table["licence"] = [_licence(by_slug[slug]) for slug in clips["piece"]]
     for cue in design.CUES:
-        table[f"cue_{cue}"] = [design.LEVEL_NAMES[cue][level] for level in clips[cue]]
+        table[f"cue_{cue}"] = [design.LEVEL_NAMES[cue][round(level)] for level in clips[cue]]
+    table["cue_timbre"] = [FAMILY_NAMES[family] for family in families(clips)]
     table = table.loc[list(performances)]
     table["seconds"] = [round(performance.seconds, 3) for performance in performances.values()]
     return table
@@ -65,15 +72,17 @@ def truth_table(
     return table.round(6)
 
 
-def perform_all(clips: pd.DataFrame, seed: int) -> dict[str, Performance]:
-    """Play every clip of `clips` (rows of `plan`); times are rounded to what `notes.csv` holds."""
-    by_slug = {piece.slug: piece for piece in PIECES}
+def perform_all(
+    clips: pd.DataFrame, seed: int, pieces: tuple[Piece, ...] = PIECES, seconds: float | None = None
+) -> dict[str, Performance]:
+    """Play every clip of `clips` (rows of `plan`); times are rounded to what `notes.csv` holds; see `perform`."""
+    by_slug = {piece.slug: piece for piece in pieces}
     scores = {slug: read_score(by_slug[slug]) for slug in clips["piece"].unique()}
     performances = {}
     for track, row in clips.iterrows():
         rng = np.random.default_rng([seed, zlib.crc32(track.encode())])
-        levels = {cue: int(row[cue]) for cue in design.CUES}
-        played = perform(by_slug[row["piece"]], scores[row["piece"]], levels, rng)
+        levels = {cue: row[cue] for cue in design.CUES}
+        played = perform(by_slug[row["piece"]], scores[row["piece"]], levels, rng, seconds)
         for time in ("start", "end"):
             played.notes[time] = played.notes[time].round(4)
         performances[track] = played
@@ -96,7 +105,12 @@ def notes_of(table: pd.DataFrame) -> np.ndarray:
 
 def target_loudness(clips: pd.DataFrame) -> dict[str, float]:
     """LUFS at which each clip is to be rendered."""
-    return {track: LOUDNESS_LUFS[level] for track, level in clips["dynamics"].items()}
+    return {track: between(LOUDNESS_LUFS, level) for track, level in clips["dynamics"].items()}
+
+
+def families(clips: pd.DataFrame) -> pd.Series:
+    """The instruments of each clip, by their place in `render.FAMILIES`."""
+    return clips["family"] if "family" in clips else clips["timbre"]
 
 
 def _ratings(clips: pd.DataFrame, seed: int) -> design.Ratings:
