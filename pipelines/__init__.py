@@ -22,6 +22,7 @@ PIPELINES = {
     "global_pca": "pipelines.global_pca",
     "ablation": "pipelines.ablation",
     "classify": "pipelines.classify",
+    "midlevel": "pipelines.midlevel",
     "explain": "pipelines.explain",
     "compare": "pipelines.compare",
     "music2emo": "pipelines.music2emo",

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from mer_core.datasets.midlevel_ratings import MidlevelTargets
 from mer_core.evaluate.metrics import draw_groups, pearson, r2, resampled_scores, rmse
 from mer_core.evaluate.splits import Split, inner_folds
+from mer_core.features import FeatureTable
 from mer_core.models.midlevel import Learning, LinearMap, fit_map, fit_schemes
 
 Progress = Callable[[float, str], None]
@@ -181,3 +183,29 @@ def cue_signs(predicted: pd.DataFrame, cues: pd.DataFrame, planted: pd.DataFrame
     ]
     table = pd.DataFrame(rows, columns=["cue", "rating", "planted", "found"])
     return table.assign(right=np.sign(table["planted"]) == np.sign(table["found"]))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a mid-level run knows.
+
+    data : what was learned; targets : the qualities and their kind; split : of the tracks
+    results : of each scheme; final : its model fitted on all tracks (with `map`, `trade` and `estimator`)
+    table : features of the tracks; left_out : (track, reason); notes : one sentence each
+    sounds : spectrograms, where networks were trained on them
+    """
+
+    data: Learning
+    targets: MidlevelTargets
+    split: Split
+    results: dict[str, SchemeResult]
+    final: dict[str, object]
+    table: FeatureTable
+    left_out: list[tuple[str, str]]
+    notes: tuple[str, ...]
+    sounds: object = None
+
+    @property
+    def main(self) -> str:
+        """The scheme whose predictions are the run's: the one that explains and costs least."""
+        return next(name for name in ("joint", "a2mid2e", "a2e") if name in self.results)
