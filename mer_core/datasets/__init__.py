@@ -60,7 +60,7 @@ def load(
 
 
 def _load_built_in(name: str, progress: Progress | None) -> Dataset:
-    corpora = importlib.import_module("mer_core.datasets.demo")  # imports music21's and the synthesiser's users
+    corpora = importlib.import_module("mer_core.datasets.demo")
     folder = artifacts_root() / name
     build = corpora.build_demo if name == "demo" else corpora.build_composed
     build(folder, progress=progress)  # returns at once where this version is already there

@@ -55,10 +55,9 @@ def candidates() -> list[Candidate]:
     composers = {
         "haydn": ("Joseph Haydn (1732-1809)", "before 1800"),
         "mozart": ("Wolfgang Amadeus Mozart (1756-1791)", "before 1800"),
-        "schumann_robert": ("Robert Schumann (1810-1856)", "1848"),
     }
     for name, (composer, published) in composers.items():
-        paths = sorted(path for path in (root / name).rglob("*.mxl") if "opus48" not in path.name)
+        paths = sorted((root / name).rglob("*.mxl"))
         found += [Candidate("quartet", str(path.relative_to(root)), None, composer, published) for path in paths]
     reels = sorted((root / "ryansMammoth").glob("*.abc"))
     found += [

@@ -1,6 +1,6 @@
 """The composed corpus: many clips of other pieces than the demo's, to train networks on before they see any ratings.
 
-About 320 pieces (chorales, movements of string quartets, dance tunes and airs; `composed_pieces.csv`, made by
+About 300 pieces (chorales, movements of string quartets, dance tunes and airs; `composed_pieces.csv`, made by
 `choosing`), each played four times for exactly ten seconds, twice in major and twice in minor. Every other cue is
 drawn anew for each clip, independently of everything else: tempo, register, dynamics and articulation anywhere between
 the demo's lowest and highest level, timbre among the demo's four ensembles and six further ones. Ratings follow the
@@ -33,7 +33,7 @@ PATTERNS = {
 PERFORMANCES = 4  # of a piece
 SECONDS = 10.0
 DESCRIPTION = (
-    "Some 320 public-domain pieces, each played four times for ten seconds; mode is balanced within a piece and the "
+    "Some 300 public-domain pieces, each played four times for ten seconds; mode is balanced within a piece and the "
     "other five cues are drawn independently. No piece of the demo corpus is among them. Ratings are simulated by the "
     "demo's rule: no person has rated these clips. Files as in the demo corpus."
 )
