@@ -77,22 +77,13 @@ def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 
 
 def run(config: Config, dataset, writer) -> None:
     """Build qualities and features, compare the schemes, write everything."""
-    from mer_core.datasets import load
     from mer_core.evaluate.midlevel_data import chosen_ratings, kind_of
     from pipelines.midlevel_writing import write
 
     ratings, notes = chosen_ratings(config.ratings, dataset)
     kind = kind_of(config.midlevel, dataset)
     names = SCHEMES if config.scheme == "all" else (config.scheme,)
-    if config.pretrain and kind not in ("truth", "transferred"):
-        raise UserError(
-            f"--pretrain has planted qualities, which cannot be mixed with {kind}; use --midlevel truth or transferred"
-        )
-    corpus = None
-    if config.pretrain or kind == "transferred":
-        corpus = load(config.pretrain or "demo")
-        if corpus.root == dataset.root:
-            raise UserError(f"--pretrain {corpus.root} is the dataset itself; name another corpus")
+    corpus = corpus_of(config, dataset, kind)
     if config.network == VGG:
         from pipelines.midlevel_vgg import compared
     else:
@@ -106,10 +97,33 @@ def run(config: Config, dataset, writer) -> None:
 
 def compared_embeddings(config: Config, dataset, corpus, ratings: list[str], kind: str, names, writer):
     """The schemes with a head on embeddings; returns `mer_core.evaluate.midlevel.Comparison`."""
+    from mer_core.evaluate.midlevel import Comparison, cross_validate_schemes, inner_assignment, with_shown_maps
+    from mer_core.models.midlevel import fit_schemes
+    from pipelines.train import stage
+
+    data, split, targets, table, left_out, notes = learning_of(config, dataset, corpus, ratings, kind, writer)
+    results = cross_validate_schemes(names, data, split, config.head, config.seed, stage(writer, 0.4, 0.7))
+    writer.progress(0.7, "fitting the final models on all tracks")
+    folds = inner_assignment(data.groups, data.ratings, config.seed)
+    final = with_shown_maps(fit_schemes(names, data, folds, config.head, config.seed), results, data.ratings)
+    return Comparison(data, targets, split, results, final, table, left_out, (*targets.notes, *notes))
+
+
+def repeated(config: Config, dataset, scheme: str, ratings: list[str], writer) -> tuple:
+    """What a scheme of a finished run learned, and its result once more: (Learning, SchemeResult)."""
+    from mer_core.evaluate.midlevel import cross_validate_schemes
+    from mer_core.evaluate.midlevel_data import kind_of
+
+    kind = kind_of(config.midlevel, dataset)
+    data, split, *_ = learning_of(config, dataset, corpus_of(config, dataset, kind), ratings, kind, writer)
+    return data, cross_validate_schemes([scheme], data, split, config.head, config.seed)[scheme]
+
+
+def learning_of(config: Config, dataset, corpus, ratings: list[str], kind: str, writer) -> tuple:
+    """Embeddings, qualities and ratings: (Learning, Split, MidlevelTargets, FeatureTable, left out, notes)."""
     from mer_core.datasets.midlevel_ratings import planted_qualities
-    from mer_core.evaluate.midlevel import Comparison, cross_validate_schemes, inner_assignment
     from mer_core.evaluate.midlevel_data import build_targets, more_tracks, transferred_qualities
-    from mer_core.models.midlevel import Learning, fit_schemes
+    from mer_core.models.midlevel import Learning
     from mer_core.models.representations import build_representation
     from pipelines.train import stage
 
@@ -128,19 +142,25 @@ def compared_embeddings(config: Config, dataset, corpus, ratings: list[str], kin
             more = (more[0], more[1][list(targets.values)], more[2])
             notes.append(f"{len(more[0])} tracks of {corpus.root.name} were learned besides.")
     tracks, left_out = usable(dataset, table.values.index, targets, ratings, table.failures)
-    data = Learning(
-        table.values.loc[tracks],
-        targets.values.loc[tracks],
-        dataset.ratings.loc[tracks, ratings],
-        dataset.tracks["group"].loc[tracks],
-        more,
-    )
-    split = split_of(dataset, tracks, config.seed)
-    results = cross_validate_schemes(names, data, split, config.head, config.seed, stage(writer, 0.4, 0.7))
-    writer.progress(0.7, "fitting the final models on all tracks")
-    folds = inner_assignment(data.groups, data.ratings, config.seed)
-    final = fit_schemes(names, data, folds, config.head, config.seed)
-    return Comparison(data, targets, split, results, final, table, left_out, (*targets.notes, *notes))
+    tables = (table.values.loc[tracks], targets.values.loc[tracks], dataset.ratings.loc[tracks, ratings])
+    data = Learning(*tables, dataset.tracks["group"].loc[tracks], more)
+    return data, split_of(dataset, tracks, config.seed), targets, table, left_out, notes
+
+
+def corpus_of(config: Config, dataset, kind: str):
+    """The corpus with planted qualities that is learned besides or transferred from; None where none is needed."""
+    from mer_core.datasets import load
+
+    if config.pretrain and kind not in ("truth", "transferred"):
+        raise UserError(
+            f"--pretrain has planted qualities, which cannot be mixed with {kind}; use --midlevel truth or transferred"
+        )
+    if not config.pretrain and kind != "transferred":
+        return None
+    corpus = load(config.pretrain or "demo")
+    if corpus.root == dataset.root:
+        raise UserError(f"--pretrain {corpus.root} is the dataset itself; name another corpus")
+    return corpus
 
 
 def usable(dataset, known, targets, ratings: list[str], failures) -> tuple:

@@ -120,3 +120,51 @@ def _of_embeddings(config, dataset, data, result):
 
 def _own(part, columns: list[str]) -> list[int]:
     return [position for position, column in enumerate(columns) if part.owns(column)]
+
+
+def execute(config, job, finished) -> str:
+    """`explain --method lrp` of a finished run of `midlevel` on embeddings; return its id."""
+    from dataclasses import fields
+    from types import SimpleNamespace
+
+    from mer_core.datasets import load
+    from mer_core.models.representations import check_weights
+    from pipelines import midlevel
+    from pipelines.train import stage
+
+    if config.rule != "auto":
+        raise UserError("--rule cannot be chosen for runs of midlevel; leave it out")
+    known = {item.name for item in fields(midlevel.Config)}
+    options = {name: value for name, value in finished.about["config"].items() if name in known}
+    made = midlevel.Config(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    )
+    made = replace(made, workers=config.workers)
+    main = finished.about["midlevel"]["main"]
+    if made.network == "vgg" or main == "a2e":
+        raise UserError(
+            f"run {finished.run_id!r} ({made.network}, {main}) is explained while it is made; make it again with: "
+            "python -m pipelines midlevel --network vgg --explain all"
+        )
+    check_weights(made.network, finished.about["weights"] or [], made.weights or None)
+    tested = list(dict.fromkeys(finished.predictions["track_id"].astype(str)))
+    if unknown := [track for track in config.tracks if track not in tested]:
+        raise UserError(
+            f"--tracks {unknown[0]}: not predicted in run {finished.run_id!r}; tracks are {', '.join(tested[:5])} ..."
+        )
+    writer = SimpleNamespace(progress=stage(job, 0.0, 0.4), log=job.log)
+    dataset = load(made.dataset, made.layout, made.labels)
+    data, result = midlevel.repeated(made, dataset, main, finished.about["targets"], writer)
+    scored = finished.predictions.assign(track_id=finished.predictions["track_id"].astype(str))
+    scored = scored.pivot(index="track_id", columns="target", values="predicted").loc[result.ratings.index]
+    if not (scored[list(result.ratings)] - result.ratings).abs().max(axis=None) <= SAME:
+        raise UserError(
+            f"the models of run {finished.run_id!r} cannot be repeated: its data or the libraries have changed since; "
+            "make it again, then explain the new run"
+        )
+    chosen = [track for track in tested if not config.tracks or track in config.tracks]
+    folder = finished.folder / "explanations"
+    for track, why in make_maps(made, dataset, data, result, None, chosen, folder, stage(job, 0.4, 0.98)):
+        job.log(f"{track} has no relevance map: {why}")
+    job.opens_on(finished.run_id)
+    return finished.run_id

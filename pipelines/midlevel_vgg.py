@@ -15,7 +15,7 @@ def compared(config, dataset, corpus, ratings: list[str], kind: str, names, writ
     """The schemes on spectrograms; returns `mer_core.evaluate.midlevel.Comparison`."""
     import pandas as pd
 
-    from mer_core.evaluate.midlevel import Comparison, gathered, inner_assignment
+    from mer_core.evaluate.midlevel import Comparison, gathered, inner_assignment, with_shown_maps
     from mer_core.evaluate.midlevel_data import build_targets
     from mer_core.features import FeatureTable
     from mer_core.models.midlevel import Learning
@@ -68,6 +68,7 @@ def compared(config, dataset, corpus, ratings: list[str], kind: str, names, writ
                 rows.append((fold, test, *model.predict(sounds, list(test)), model))
             results[name] = gathered(rows, tracks, list(data.qualities), ratings)
             final[name] = fitted(name, tracks, "all tracks")
+    final = with_shown_maps(final, results, data.ratings)
     return Comparison(data, targets, split, results, final, table, left_out, (*targets.notes, *notes), sounds)
 
 

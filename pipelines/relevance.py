@@ -24,11 +24,13 @@ def execute(config, job) -> str:
     from mer_core.models.backbones import open_backbone
     from mer_core.models.representations import build_representation, check_weights
     from mer_core.runs import read_run
-    from pipelines import maps_of_classes, train
+    from pipelines import maps_of_classes, midlevel_maps, train
 
     finished = read_run(config.run)
     if finished.about["pipeline"] == "classify":
         return maps_of_classes.execute(config, job, finished)
+    if finished.about["pipeline"] == "midlevel":
+        return midlevel_maps.execute(config, job, finished)
     part = explainable(finished)
     trained = replace(train.recorded(finished), workers=config.workers)
     check_weights(trained.features, finished.about["weights"] or [], trained.weights or None)

@@ -224,6 +224,8 @@ def explainable(run: Run) -> bool:
     about, features = run.about, str(run.about["features"]["name"])
     if about["pipeline"] == "classify":
         return bool(about.get("weights"))
+    if about["pipeline"] == "midlevel":
+        return bool(about.get("weights")) and about["midlevel"]["main"] != "a2e"
     one = bool(about.get("weights")) and "+" not in features and not features.endswith(("-tags", ":mean-std"))
     return about["pipeline"] == "train" and one and about["model"] in ("ridge", "elasticnet")
 

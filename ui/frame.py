@@ -22,6 +22,7 @@ PAGES = (
     ("pages/compare.py", "Compare", ":material/leaderboard:"),
     ("pages/importance.py", "Importance", ":material/bar_chart:"),
     ("pages/track.py", "Track", ":material/graphic_eq:"),
+    ("pages/midlevel.py", "Mid-level", ":material/piano:"),
     ("pages/backbones.py", "Backbones", ":material/hearing:"),
     ("pages/runs.py", "Runs", ":material/play_circle:"),
 )

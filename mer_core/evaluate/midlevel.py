@@ -7,7 +7,7 @@ seen. Intervals are 95 %, from a bootstrap over groups, the same resamples for a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -160,6 +160,14 @@ def weight_intervals(
         ],
         columns=["quality", "rating", "weight", "low", "high"],
     )
+
+
+def with_shown_maps(final: dict, results: dict[str, SchemeResult], ratings: pd.DataFrame) -> dict:
+    """Final models with the map that is shown with its intervals: fitted on all tracks' unseen qualities."""
+    return {
+        name: model if model.map is None else replace(model, map=fit_map(results[name].qualities, ratings))
+        for name, model in final.items()
+    }
 
 
 def cue_signs(predicted: pd.DataFrame, cues: pd.DataFrame, planted: pd.DataFrame) -> pd.DataFrame:
