@@ -46,7 +46,7 @@ class Config:
         "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
     )
     explain: str = option("examples", "which tracks get relevance maps", ("examples", "all", "none"))
-    epochs: int = option(12, "vgg: at most, in each fold")
+    epochs: int = option(12, "vgg: at most; a third of them in each fold after --pretrain")
     seed: int = option(42, "seed of folds, models and resampling")
     resamples: int = option(1000, "bootstrap resamples (over groups) of each interval")
     workers: int = option(0, "threads (0: one per core)")

@@ -136,10 +136,7 @@ def execute(config, job, finished) -> str:
         raise UserError("--rule cannot be chosen for runs of midlevel; leave it out")
     known = {item.name for item in fields(midlevel.Config)}
     options = {name: value for name, value in finished.about["config"].items() if name in known}
-    made = midlevel.Config(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    )
-    made = replace(made, workers=config.workers)
+    made = midlevel.Config(**options | {"ratings": tuple(options["ratings"]), "workers": config.workers})
     main = finished.about["midlevel"]["main"]
     if made.network == "vgg" or main == "a2e":
         raise UserError(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 SECONDS = 10.0  # of a window
+FINE = 3  # a network that has learned another corpus before is given a third of the epochs
 HELD_SHARE = 10  # every tenth group of a corpus that is learned before says when to stop
 
 
@@ -33,7 +34,8 @@ def compared(config, dataset, corpus, ratings: list[str], kind: str, names, writ
     data = Learning(nothing.loc[tracks], targets.values.loc[tracks], dataset.ratings.loc[tracks, ratings], groups)
     table = FeatureTable(nothing, pd.DataFrame(), "recomputed", sounds.failures, notes)
     split = split_of(dataset, tracks, config.seed)
-    recipe = recipe_of(config.epochs, config.seed, corpus is not None)
+    epochs = config.epochs if corpus is None else max(1, config.epochs // FINE)
+    recipe = recipe_of(epochs, config.seed, corpus is not None)
     results, final = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         starts = {}
@@ -47,7 +49,7 @@ def compared(config, dataset, corpus, ratings: list[str], kind: str, names, writ
             nonlocal done
             tell = stage(writer, 0.1 + share * done, 0.1 + share * (done + 1))
             halves = inner_assignment(groups[part], data.ratings.loc[part], config.seed, HALVES)
-            report = reporter(tell, f"{name}, {label}", config.epochs)
+            report = reporter(tell, f"{name}, {label}", 2 * epochs)
             done += 1
             return fit_network(
                 name,
@@ -83,12 +85,12 @@ def short_notes(sounds) -> tuple[str, ...]:
 
 
 def reporter(tell, label: str, epochs: int):
-    """Progress of the two networks of a scheme."""
+    """Progress of a training, or of two, of so many epochs in all."""
     seen = [0]
 
     def report(row: dict) -> None:
         seen[0] += 1
-        tell(seen[0] / (2 * epochs), f"{label}, epoch {row['epoch'] + 1}: validation error {row['score']:.3f}")
+        tell(seen[0] / epochs, f"{label}, epoch {row['epoch'] + 1}: validation error {row['score']:.3f}")
 
     return report
 
@@ -119,7 +121,8 @@ def started(config, dataset, corpus, qualities: list[str], ratings: list[str], n
         key = (asdict(recipe), corpus.fingerprint(), list(tracks), qualities, ratings if known == "a2e" else [], known)
         stored = artifacts_root() / "cache" / "midlevel" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.pt"
         if not stored.exists():
-            report = reporter(stage(writer, 0.05, 0.1), f"{known}, {corpus.root.name}", config.epochs)
+            tell = stage(writer, 0.05, 0.1)
+            report = reporter(tell, f"{known}, {corpus.root.name}", config.epochs)
             weights = pretrained(known, sounds, more[1][qualities], rated, held, recipe, folder, report)
             stored.parent.mkdir(parents=True, exist_ok=True)
             torch.save(weights, stored.with_suffix(".partial"))
