@@ -15,8 +15,8 @@ from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 from mer_core.evaluate.classification import cells_of, classification_scores, examples, reliability
+from mer_core.explain.levels import loudness, true_peak
 from mer_core.explain.maps import RelevanceMap, write_maps
-from mer_core.explain.sonify import loudness, true_peak
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
 RATE, SECONDS = 22050, 4

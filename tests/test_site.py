@@ -16,8 +16,8 @@ from fixture_runs import write_run
 from playwright.sync_api import expect
 
 from mer_core.errors import UserError
+from mer_core.explain.levels import true_peak
 from mer_core.explain.maps import RelevanceMap, write_maps
-from mer_core.explain.sonify import true_peak
 from mer_core.runs import Run
 from mer_core.site.licences import terms_of
 from mer_core.site.songs import Song, find_songs

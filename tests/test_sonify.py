@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 
 from mer_core.errors import UserError
+from mer_core.explain import sonify as module
+from mer_core.explain.levels import loudness, true_peak
 from mer_core.explain.sonify import (
-    band_energy,
     edge_share,
+    energy_of_bands,
     equally_loud,
     istft,
-    loudness,
+    make_masks,
+    mean_power,
     on_grid,
+    prepare,
     sonify,
+    sonify_clip,
     stft,
-    true_peak,
 )
 
 RATE, SECONDS = 22050, 6
@@ -112,7 +116,7 @@ def test_edge_share_is_the_relevance_in_the_quietest_bands():
 
 
 def test_energy_of_a_tone_is_in_its_band():
-    energy = band_energy(stft(LOW, RATE), len(LOW), RATE, BANDS)
+    energy = energy_of_bands(mean_power(stft(LOW, RATE)), RATE, BANDS)
     assert abs(BANDS[energy.argmax()] - 220) < 15 and energy.max() > 0.5 * energy.sum()
 
 
@@ -143,3 +147,65 @@ def test_silence_and_shreds_are_refused():
         sonify(np.zeros(RATE), RATE, tone_map(1, 1), FRAMES, BANDS)
     with pytest.raises(UserError, match=r"0\.20 s"):
         sonify(MUSIC[: RATE // 5], RATE, tone_map(1, 1), FRAMES, BANDS)
+
+
+# What is fast is what is meant
+
+
+def test_loudness_is_that_of_pyloudnorm():
+    import pyloudnorm
+
+    rng = np.random.default_rng(3)
+    for rate, shape in ((22050, (60_001,)), (44100, (2, 90_000)), (16000, (9000,))):
+        samples = 0.1 * rng.standard_normal(shape) * np.linspace(0, 1, shape[-1]) ** 6  # the gate matters
+        expected = pyloudnorm.Meter(rate).integrated_loudness(np.atleast_2d(samples).T)
+        assert loudness(samples, rate) == pytest.approx(expected, abs=1e-9)
+        assert loudness(samples.astype(np.float32), rate) == pytest.approx(expected, abs=2e-3)
+    assert loudness(np.zeros(22050), 22050) == -100
+
+
+def test_true_peak_is_that_of_oversampling_everything():
+    from scipy.signal import resample_poly
+
+    rng = np.random.default_rng(4)
+    click = np.zeros(5000)
+    click[4990:4992] = 0.7, 0.7  # its peak is between two samples near the end
+    for samples in (click, rng.standard_normal((2, 7001)), MUSIC, np.sin(np.pi / 2 * np.arange(999) + np.pi / 4)):
+        expected = np.abs(resample_poly(samples.astype(np.float32), 4, 1, axis=-1)).max()
+        assert true_peak(samples) == pytest.approx(20 * np.log10(expected), abs=0.01)
+    assert true_peak(click) > 20 * np.log10(0.8)
+    assert true_peak(np.zeros(100)) == -200
+
+
+def test_the_scale_of_a_map_is_the_weighted_quantile():
+    rng = np.random.default_rng(5)
+    for size in (
+        rng.exponential(size=(50, 40)) ** 3,
+        np.where(rng.random((50, 40)) < 0.5, 0, 1e6 * rng.random((50, 40))),
+    ):
+        size, power = size.astype(np.float32), rng.exponential(size=(50, 40)).astype(np.float32)
+        values, weights = size[size > 0], power[size > 0].astype(float)
+        order = np.argsort(values)
+        expected = values[order][np.searchsorted(np.cumsum(weights[order]), 0.95 * weights.sum())]
+        assert module._energy_quantile(size, power) == pytest.approx(expected, rel=1e-6)
+    assert module._energy_quantile(np.zeros((5, 5), np.float32), np.ones((5, 5), np.float32)) == 0
+
+
+def test_masks_are_smoothed_by_a_gaussian():
+    from scipy.ndimage import gaussian_filter
+
+    mask = (np.random.default_rng(6).random((60, 45)) < 0.3).astype(np.float32)
+    np.testing.assert_allclose(module._smooth(mask), gaussian_filter(mask, (1.0, 1.5), mode="nearest"), atol=1e-6)
+
+
+@pytest.mark.parametrize("softness", [0.0, 0.5, 0.8])
+def test_without_is_the_complement_of_the_mask(softness):
+    stereo = np.stack([MUSIC, 0.5 * MUSIC[::-1]]).astype(np.float32)
+    clip = prepare(stereo, RATE)
+    found = sonify_clip(clip, tone_map(1.0, -0.3), FRAMES, BANDS, softness)
+    masks, _ = make_masks(clip.power, stereo.shape[-1], RATE, tone_map(1.0, -0.3), FRAMES, BANDS, softness)
+    assert 0 <= masks["for"].min() and masks["for"].max() <= 1
+    expected = istft(stft(stereo, RATE) * (1 - masks["for"]), stereo.shape[-1], RATE)
+    version = found.versions["without"]
+    np.testing.assert_allclose(version.samples, expected * 10 ** (version.gain_db / 20), atol=1e-5)
+    assert version.lufs == pytest.approx(loudness(version.samples, RATE), abs=0.01)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mer_core.explain.levels import loudness, true_peak
 from mer_core.explain.maps import RelevanceMap
-from mer_core.explain.sonify import PEAK_DBTP, Sonification, loudness, sonify, true_peak
+from mer_core.explain.sonify import PEAK_DBTP, Sonification, sonify
 
 RATE = 22050  # relevance ends at 8 to 11 kHz
 TOTAL_S, SHORTEST_S, LONGEST_S = 240.0, 10.0, 30.0  # of all excerpts together, which keeps a site below 12 MB; of one
