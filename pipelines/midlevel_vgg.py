@@ -129,3 +129,31 @@ def started(config, dataset, corpus, qualities: list[str], ratings: list[str], n
             stored.with_suffix(".partial").replace(stored)
         found[name] = torch.load(stored, weights_only=True)
     return found, notes
+
+
+def predicted_files(run, facts: dict, files: list[str], workers: int | None) -> tuple[dict, list[tuple[str, str]]]:
+    """For `predict`: path -> qualities, then ratings; and (path, reason) of the files that could not be read."""
+    import sys
+
+    import numpy as np
+
+    from mer_core import compute
+    from mer_core.errors import UserError
+    from mer_core.models.midlevel_network import load_network
+    from mer_core.models.training.spectrograms import STYLES, Spectrograms, spectrogram_of_file
+
+    model, style = load_network(run.folder / "model"), STYLES["mid-level"]
+    outcomes = compute.map_items(lambda path: spectrogram_of_file(path, style), files, workers)
+    for outcome in outcomes:
+        if outcome.error is not None and not isinstance(outcome.error, UserError):
+            raise outcome.error
+    failures = [(outcome.item, str(outcome.error)) for outcome in outcomes if outcome.error is not None]
+    tables = {outcome.item: outcome.value for outcome in outcomes if outcome.error is None}
+    sounds = Spectrograms(style, tables, ())
+    for note in short_notes(sounds):
+        print(f"note: {note}", file=sys.stderr)
+    if not tables:
+        return {}, failures
+    qualities, ratings = model.predict(sounds, list(tables))
+    values = ratings if qualities is None else np.hstack([qualities, ratings])
+    return dict(zip(tables, values, strict=True)), failures

@@ -43,9 +43,10 @@ def main(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"run {run.run_id!r} holds no model (pipeline {run.about['pipeline']!r}); name a run of 'train'"
         )
+    facts = json.loads(facts_file.read_text(encoding="utf-8"))
     rows, failed = predict(
         run,
-        json.loads(facts_file.read_text(encoding="utf-8")),
+        facts,
         arguments.files,
         arguments.workers or None,
         arguments.weights or None,
@@ -54,6 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
         write_windows(run, arguments)
     targets = run.about["targets"]
     header = ["path", *targets, *(f"{target}_{side}" for target in targets for side in ("lower", "upper"))]
+    header += facts.get("qualities", [])  # of runs of midlevel, in the qualities' own units
     if failed:
         header.append("error")
     writer = csv.DictWriter(sys.stdout, header, restval="", lineterminator="\n")
@@ -85,9 +87,17 @@ def predict(
     table, _ = split_reduction(run.about["features"]["name"])
     weights = weights or run.about["config"].get("weights") or None
     check_weights(table, run.about.get("weights") or [], weights)
-    # The model first: its reader is slower to load the more modules there are, and PyTorch brings thousands.
-    model = load_model(run.folder / "model" / "model.skops")
-    features, failures = representation_of_files(table, facts["columns"], once, workers, weights)
+    if facts.get("network") == "vgg":
+        from pipelines.midlevel_vgg import predicted_files
+
+        answers, failures = predicted_files(run, facts, once, workers)
+    else:
+        # The model first: its reader is slower to load the more modules there are, and PyTorch brings thousands.
+        model = load_model(run.folder / "model" / "model.skops")
+        features, failures = representation_of_files(table, facts["columns"], once, workers, weights)
+        answers = {
+            path: model.predict(features.loc[[path], facts["columns"]].to_numpy()).ravel() for path in features.index
+        }
     errors = {str(path): reason for path, reason in failures}
     low, high = run.about["dataset"]["scale"]
     rows = []
@@ -96,14 +106,15 @@ def predict(
         if file in errors:
             row["error"] = errors[file]
         else:
-            values = model.predict(features.loc[[file], facts["columns"]].to_numpy()).ravel()
-            for target, value in zip(facts["targets"], values, strict=True):
+            qualities, values = facts.get("qualities", []), answers[file]
+            for target, value in zip(facts["targets"], values[len(qualities) :], strict=True):
                 half, value = facts["interval_halfwidth"][target], min(max(value, low), high)
                 row |= {target: f"{value:.4f}"}
                 row |= {
                     f"{target}_lower": f"{max(value - half, low):.4f}",
                     f"{target}_upper": f"{min(value + half, high):.4f}",
                 }
+            row |= {name: f"{value:.4f}" for name, value in zip(qualities, values, strict=False)}
         rows.append(row)
     return rows, sum("error" in row for row in rows)
 

@@ -7,6 +7,7 @@ qualities, so it serves the kinds truth and transferred only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 
@@ -77,8 +78,11 @@ def build_targets(
     from mer_core.features.proxies import build_proxies
 
     table = build_proxies(dataset, workers, progress)
-    names = [name for name in SEVEN if name in table]
-    return checked("proxies", table[names], "estimators of mer_core.features.proxies", dataset)
+    names = [name for name in SEVEN if name in table.values]
+    found = checked("proxies", table.values[names], "estimators of mer_core.features.proxies", dataset)
+    lost = [name.replace("_", " ") for name in SEVEN if name not in table.values]
+    said = (f"No estimator of {', '.join(lost)} was found valid, so the bottleneck is without.",) if lost else ()
+    return replace(found, notes=(*found.notes, *said, *table.notes))
 
 
 def transferred_qualities(

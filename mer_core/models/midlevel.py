@@ -127,6 +127,9 @@ class Bottleneck(RegressorMixin, BaseEstimator):
         """It is made of fitted parts; this only satisfies the interface."""
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.model is not None
+
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n, p) -> (n, q + t)."""
         qualities = self.model.predict(X).reshape(len(X), -1)
