@@ -167,9 +167,7 @@ def checked(kind: str, values: pd.DataFrame, source: str, dataset: Dataset) -> M
             f"{LEAST_TRACKS} are needed: check that its ids are those of the tracks"
         )
     if lost := [track for track in tracks if track not in complete.index]:
-        notes.append(
-            f"{len(lost)} tracks have no mid-level qualities in {source} and were left out (first: {lost[0]})."
-        )
+        notes.append(f"No qualities in {source} of {len(lost)} tracks, which were left out (first: {lost[0]}).")
     constant = [name for name in complete if complete[name].nunique() < 2]
     if len(constant) == complete.shape[1]:
         raise UserError(f"the qualities in {source} are the same for every track: there is nothing to learn from them")
