@@ -160,7 +160,7 @@ def test_figures_say_where_qualities_come_from(runs):
         figures.weights_forest(weights, "valence", "planted", False),
         figures.cost_plot(cost, "planted", True),
     )
-    assert all("qualities planted" in figure.layout.xaxis.title.text for figure in drawn)
+    assert all("qualities: planted" in figure.layout.xaxis.title.text for figure in drawn)
     marks = drawn[1].data[-1]
     rows = effects[(effects["rating"] == "valence") & (effects["track_id"] == track)].set_index("quality")["effect"]
     assert sorted(marks.x) == pytest.approx(sorted(rows))

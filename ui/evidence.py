@@ -62,6 +62,10 @@ def evidence(run: Run, track: str, target: str, label: str, path: object, key: s
     stamp = _stamp(run, path)
     heard = _heard(run, track, target, path if isinstance(path, str) else "", softness, stamp, run.run_id)
     _badges(found, heard)
+    qualities = run.about.get("midlevel", {}).get("qualities", ())
+    unit = "standard deviations" if target in qualities else "rating points"
+    if run.about["pipeline"] != "classify":  # where "happy" is the chance of it, not a rating
+        target = "happy rating" if target == "happy" else target.replace("_", " ")
     _player(found, heard, target, label, key)
     how_to_read(
         f"Time runs from left to right, low tones are at the bottom. Warm places raised {_what(target)}, cool ones "
@@ -70,7 +74,7 @@ def evidence(run: Run, track: str, target: str, label: str, path: object, key: s
         "different."
     )
     with st.expander("All numbers of this map"):
-        _numbers(found, heard, target)
+        _numbers(found, heard, target, unit)
 
 
 def audible(run: Run, row: pd.Series, target: str) -> None:
@@ -167,9 +171,9 @@ def _player(found: RelevanceMap, heard: Heard, target: str, label: str, key: str
         st.info(f"“{words[name][0]}” cannot be heard: {why}.", icon=":material/volume_off:")
 
 
-def _numbers(found: RelevanceMap, heard: Heard, target: str) -> None:
+def _numbers(found: RelevanceMap, heard: Heard, target: str, unit: str) -> None:
     """The sum that makes the prediction, and the levels of what is played."""
-    unit = "log-odds of happy" if target == "happy" else "rating points"
+    unit = "log-odds of happy" if target == "happy" else unit
     meaning = {
         "missing": "Missing: what the average track has and this one has not, which lies nowhere in the clip",
         "biases": "Biases of the network, which do not depend on the clip",

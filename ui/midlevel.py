@@ -9,23 +9,23 @@ import streamlit as st
 from mer_core.runs import Run
 from ui.tables import read_json
 
-KINDS = {  # kind -> (as the end of "qualities ...", badge, colour, what it means)
+KINDS = {  # kind -> (short, for figures; badge; its colour; what it means)
     "human": ("rated by listeners", "rated qualities", "green", "Listeners compared excerpts by these questions."),
     "truth": (
-        "planted in the notes",
+        "planted",
         "planted qualities",
         "violet",
         "The music was composed by this program; its qualities are computed from the notes, and nobody has rated them.",
     ),
     "proxies": (
-        "computed from the sound",
+        "computed",
         "computed qualities",
         "orange",
         "Published estimators computed these from the sound. Nobody has rated them: read each as what its estimator "
         "measures.",
     ),
     "transferred": (
-        "transferred from composed music",
+        "transferred",
         "transferred qualities",
         "orange",
         "A model that learned the planted qualities of composed music estimated these. Nobody has rated them.",

@@ -49,7 +49,7 @@ def quality_bars(table: pd.DataFrame, names: tuple[str, ...], kind: str, dark: b
     figure.update_layout(legend_traceorder="reversed")
     figure.add_vline(x=0, line={"color": colours["line"], "width": 1})
     figure.update_yaxes(showgrid=False)
-    figure.update_xaxes(title_text=f"less … more than the average track (SD)<br>qualities {kind}", zeroline=False)
+    figure.update_xaxes(title_text=f"less … more than the average track (SD)<br>qualities: {kind}", zeroline=False)
     return figure
 
 
@@ -92,7 +92,7 @@ def effects_plot(table: pd.DataFrame, chosen: dict[str, str], rating: str, kind:
     finish(figure, dark, 130 + BAR_PX * len(order), legend=True)
     figure.add_vline(x=0, line={"color": colours["ink"], "width": 1})
     figure.update_yaxes(showgrid=False, type="category")
-    figure.update_xaxes(title_text=f"effect on {rating} (rating points)<br>qualities {kind}", zeroline=False)
+    figure.update_xaxes(title_text=f"effect on {rating} (rating points)<br>qualities: {kind}", zeroline=False)
     return figure
 
 
@@ -128,7 +128,7 @@ def weights_forest(table: pd.DataFrame, rating: str, kind: str, dark: bool) -> g
     finish(figure, dark, 110 + BAR_PX * len(rows))
     figure.add_vline(x=0, line={"color": colours["ink"], "width": 1})
     figure.update_yaxes(showgrid=False, type="category")
-    figure.update_xaxes(title_text=f"weight on {rating} (rating points per SD)<br>qualities {kind}", zeroline=False)
+    figure.update_xaxes(title_text=f"weight on {rating} (rating points per SD)<br>qualities: {kind}", zeroline=False)
     return figure
 
 
@@ -157,8 +157,10 @@ def what_if_plot(
         )
     finish(figure, dark, 90 + BAR_PX * len(names))
     figure.update_yaxes(showgrid=False, type="category")
-    room = 0.12 * (scale[1] - scale[0])
-    figure.update_xaxes(range=[scale[0], scale[1] + room], title_text=f"rating ({scale[0]:g} to {scale[1]:g})")
+    values, room = [*scale, *before.values(), *after.values()], 0.12 * (scale[1] - scale[0])
+    figure.update_xaxes(
+        range=[min(values) - room / 4, max(values) + room], title_text=f"rating ({scale[0]:g} to {scale[1]:g})"
+    )
     return figure
 
 
@@ -197,5 +199,5 @@ def cost_plot(table: pd.DataFrame, kind: str, dark: bool) -> go.Figure:
         )
     finish(figure, dark, 120 + 44 * len(names), legend=True)
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
-    figure.update_xaxes(title_text=f"Pearson r on unseen tracks<br>qualities {kind}")
+    figure.update_xaxes(title_text=f"Pearson r on unseen tracks<br>qualities: {kind}")
     return figure
