@@ -121,10 +121,12 @@ def repeated(config: Config, dataset, scheme: str, ratings: list[str], writer) -
 
 def learning_of(config: Config, dataset, corpus, ratings: list[str], kind: str, writer) -> tuple:
     """Embeddings, qualities and ratings: (Learning, Split, MidlevelTargets, FeatureTable, left out, notes)."""
+    import numpy as np
+
     from mer_core.datasets.midlevel_ratings import planted_qualities
     from mer_core.evaluate.midlevel_data import build_targets, more_tracks, transferred_qualities
     from mer_core.models.midlevel import Learning
-    from mer_core.models.representations import build_representation
+    from mer_core.models.representations import build_representation, embedding_parts
     from pipelines.train import stage
 
     workers, weights = config.workers or None, config.weights or None
@@ -132,9 +134,11 @@ def learning_of(config: Config, dataset, corpus, ratings: list[str], kind: str, 
     other, more, notes = None, None, list(table.notes)
     if corpus is not None:
         other = build_representation(config.network, corpus, workers, stage(writer, 0.2, 0.4), weights).values
+    owned = embedding_parts(config.network)
+    blocks = np.array([any(part.owns(column) for part in owned) for column in table.values], dtype=int)
     if kind == "transferred":
         truth = planted_qualities(corpus)
-        targets = transferred_qualities(table.values, other, truth, config.head, config.seed, dataset)
+        targets = transferred_qualities(table.values, other, truth, config.head, config.seed, dataset, blocks)
     else:
         targets = build_targets(config.midlevel, dataset, workers, stage(writer, 0.2, 0.4))
         if corpus is not None:
@@ -143,7 +147,7 @@ def learning_of(config: Config, dataset, corpus, ratings: list[str], kind: str, 
             notes.append(f"{len(more[0])} tracks of {corpus.root.name} were learned besides.")
     tracks, left_out = usable(dataset, table.values.index, targets, ratings, table.failures)
     tables = (table.values.loc[tracks], targets.values.loc[tracks], dataset.ratings.loc[tracks, ratings])
-    data = Learning(*tables, dataset.tracks["group"].loc[tracks], more)
+    data = Learning(*tables, dataset.tracks["group"].loc[tracks], more, blocks)
     return data, split_of(dataset, tracks, config.seed), targets, table, left_out, notes
 
 

@@ -275,3 +275,17 @@ def test_signs_of_cues_are_read_from_the_predictions():
     table = cue_signs(predicted, cues, planted).set_index("cue")
     assert table["right"].to_dict() == {"mode": True, "tempo": True, "register": False}
     assert table["found"].to_numpy() == pytest.approx([0.5, 0.2, 0.1], abs=0.02)
+
+
+def test_a_few_computed_columns_are_heard_beside_many():
+    random = np.random.default_rng(8)
+    many, few = random.normal(size=(120, 300)), random.normal(size=(120, 2))
+    rows, wanted = np.hstack([many, few]), few @ [1.0, -1.0]
+    blocks = np.array([1] * 300 + [0] * 2)
+    scores = []
+    for given in (None, blocks):
+        model = midlevel.make_head("kernel-ridge", 0, given).fit(rows[:90], wanted[:90])
+        scores.append(np.corrcoef(model.predict(rows[90:]), wanted[90:])[0, 1])
+    assert scores[1] > 0.9 > 0.7 > scores[0]
+    weighed = midlevel.make_head("ridge", 0, blocks).fit(rows, wanted)["weigh"].transform(np.ones((1, 302)))[0]
+    assert (weighed[:300] ** 2).sum() == pytest.approx((weighed[300:] ** 2).sum())

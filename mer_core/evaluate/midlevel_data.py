@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from mer_core.datasets.dataset import Dataset
@@ -21,7 +22,7 @@ from mer_core.datasets.midlevel_ratings import (
     planted_qualities,
 )
 from mer_core.errors import UserError
-from mer_core.models.regressors import make_regressor
+from mer_core.models.midlevel import make_head
 
 Progress = Callable[[float, str], None]
 AUTO = "auto"
@@ -86,15 +87,22 @@ def build_targets(
 
 
 def transferred_qualities(
-    features: pd.DataFrame, corpus: pd.DataFrame, truth: MidlevelTargets, head: str, seed: int, dataset: Dataset
+    features: pd.DataFrame,
+    corpus: pd.DataFrame,
+    truth: MidlevelTargets,
+    head: str,
+    seed: int,
+    dataset: Dataset,
+    blocks: np.ndarray | None = None,
 ) -> MidlevelTargets:
     """Qualities of tracks as a head hears them that learned the planted ones of a corpus.
 
     features (n, p) of the dataset; corpus (m, p) the same of the corpus, and its `truth`. No rating is involved.
+    blocks : of the features, see `make_head`
     """
     known = corpus.index.intersection(truth.values.index, sort=False)
     wanted = truth.values.loc[known]
-    model = make_regressor(head, seed).fit(corpus.loc[known].to_numpy(), wanted.to_numpy())
+    model = make_head(head, seed, blocks).fit(corpus.loc[known].to_numpy(), wanted.to_numpy())
     values = pd.DataFrame(model.predict(features.to_numpy()), features.index, wanted.columns)
     return checked("transferred", values, f"a {head} on {len(known)} clips of {truth.source}", dataset)
 

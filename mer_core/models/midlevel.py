@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 
 from mer_core.models.regressors import make_regressor
@@ -136,12 +136,47 @@ class Bottleneck(RegressorMixin, BaseEstimator):
         return np.hstack([qualities, self.intercept + (qualities - self.centre) / self.spread @ self.weights])
 
 
+class BlockWeights(TransformerMixin, BaseEstimator):
+    """Columns times a factor each, so that blocks of columns count the same, however many columns they have.
+
+    factors : (p,)
+    """
+
+    def __init__(self, factors=None):
+        self.factors = factors
+
+    def fit(self, X: np.ndarray, y: object = None) -> BlockWeights:
+        """Nothing is learned."""
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """(n, p) -> (n, p)."""
+        return np.asarray(X, dtype=float) * self.factors
+
+
+def make_head(head: str, seed: int, blocks: np.ndarray | None = None) -> Pipeline:
+    """Unfitted regressor, in which a few computed columns are heard beside hundreds of an embedding.
+
+    blocks : (p,) which block each column belongs to; None where there is one
+    """
+    model = make_regressor(head, seed)
+    if blocks is None or len(np.unique(blocks)) < 2:
+        return model
+    sizes = np.array([np.sum(blocks == block) for block in blocks])
+    factors = np.sqrt(len(blocks) / (len(np.unique(blocks)) * sizes))
+    return Pipeline([*model.steps[:-1], ("weigh", BlockWeights(factors)), model.steps[-1]])
+
+
 @dataclass(frozen=True)
 class Learning:
     """What a scheme is fitted on; all tables indexed by track_id.
 
     features (n, p), qualities (n, q), ratings (n, t), groups (n,)
     more : tracks of another corpus, features and qualities of which are learned too, and ratings where it has them all
+    blocks : (p,) of the features, see `make_head`
     """
 
     features: pd.DataFrame
@@ -149,11 +184,12 @@ class Learning:
     ratings: pd.DataFrame
     groups: pd.Series
     more: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None] | None = None
+    blocks: np.ndarray | None = None
 
     def part(self, tracks: pd.Index) -> Learning:
         """The same of some tracks; the other corpus stays."""
         tables = (table.loc[tracks] for table in (self.features, self.qualities, self.ratings, self.groups))
-        return Learning(*tables, self.more)
+        return Learning(*tables, self.more, self.blocks)
 
     def stacked(self, wanted: pd.DataFrame, others: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:
         """Features and targets, with the other corpus below where it has targets."""
@@ -201,7 +237,7 @@ class Inner:
             held = self.folds == fold
             rows, others = data.features.to_numpy(), None if data.more is None else data.more[0].to_numpy()
             learned = rows[~held] if others is None else np.vstack([rows[~held], others])
-            *steps, (_, regressor) = make_regressor(head, seed).steps
+            *steps, (_, regressor) = make_head(head, seed, data.blocks).steps
             prepare = Pipeline(steps).fit(learned)
             self.parts.append((held, prepare.transform(learned), prepare.transform(rows[held]), regressor))
 
@@ -236,7 +272,7 @@ def fit_schemes(
     found = {}
     if "a2e" in names:
         others = None if data.more is None else data.more[2]
-        found["a2e"] = FittedScheme("a2e", make_regressor(head, seed).fit(*data.stacked(data.ratings, others)))
+        found["a2e"] = FittedScheme("a2e", make_head(head, seed, data.blocks).fit(*data.stacked(data.ratings, others)))
     if set(names) == {"a2e"}:
         return found
     inner = Inner(data, folds, head, seed)
@@ -244,7 +280,7 @@ def fit_schemes(
     def finished(scheme: str, target: np.ndarray, unseen: np.ndarray, trade: float | None) -> FittedScheme:
         """The head of `target`, and the map from what it predicts for unseen tracks; both in z-scores."""
         wanted, values = (pd.DataFrame(z, data.qualities.index, level.index) * scale + level for z in (target, unseen))
-        model = make_regressor(head, seed).fit(*data.stacked(wanted, None if more is None else data.more[1]))
+        model = make_head(head, seed, data.blocks).fit(*data.stacked(wanted, None if more is None else data.more[1]))
         return FittedScheme(scheme, model, fit_map(values, data.ratings), trade)
 
     unseen = inner.unseen(q, more)

@@ -20,6 +20,7 @@ from mer_core.errors import UserError
 TRUSTED = (
     "mer_core.models.kernel.GaussianRidge",
     "mer_core.models.kernel.MeanRegressor",
+    "mer_core.models.midlevel.BlockWeights",
     "mer_core.models.midlevel.Bottleneck",
     "mer_core.models.networks.heads.HeadRegressor",
     "mer_core.models.preparation.CommonScale",
