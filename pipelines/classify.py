@@ -2,6 +2,9 @@
 
 Classes come from ratings with a margin; what lies within it is neither. Probabilities are out-of-fold. Examples are
 chosen by rule (most confident, median, borderline of each cell), then explained, so that they can be heard.
+
+A network that is trained here learns from few clips. With `--pretrain composed` it first learns to hear mode, tempo
+and what else makes a performance from some 1200 rendered clips of other pieces (once; what it learned is kept).
 """
 
 from __future__ import annotations
@@ -13,13 +16,14 @@ from mer_core.errors import UserError
 from pipelines import option
 
 NETWORKS = ("vit", "residual-cnn")
+FINE_EPOCHS = 12  # of a network that was pretrained
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of `classify`."""
 
-    dataset: str = option("demo", "'demo', or a folder in the layout 'tracks' or 'deam'")
+    dataset: str = option("demo", "'demo', 'composed', or a folder in the layout 'tracks' or 'deam'")
     layout: str = option("auto", "layout of the folder", ("auto", "deam", "tracks"))
     labels: str = option("corrected", "DEAM's static labels, put right or as published", ("corrected", "published"))
     network: str = option(
@@ -32,7 +36,10 @@ class Config:
     weights: str = option(
         "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
     )
-    epochs: int = option(40, "at most, of a network that is trained")
+    pretrain: str = option(
+        "", "corpus of other music on which vit or residual-cnn learns first: 'composed', or a folder like --dataset"
+    )
+    epochs: int = option(0, "at most, of a network that is trained (0: 40, or 12 where it was pretrained)")
     seed: int = option(42, "seed of folds, training and resampling")
     resamples: int = option(1000, "bootstrap resamples (over groups) of each interval")
     workers: int = option(0, "threads (0: one per core)")
@@ -54,6 +61,12 @@ def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 
     if config.network not in NETWORKS and config.network not in BACKBONES:
         known = ", ".join([*NETWORKS, *BACKBONES])
         raise UserError(f"--network {config.network} is unknown; choose from {known}")
+    if config.pretrain and config.network not in NETWORKS:
+        raise UserError(
+            f"--pretrain is for networks trained here ({', '.join(NETWORKS)}); {config.network} comes trained"
+        )
+    if config.epochs < 0:
+        raise UserError(f"--epochs {config.epochs} is negative; give 1 or more, or 0 for the usual number")
     check_resamples(config.resamples)
     with RunWriter(run_id, "classify", config, job, span) as writer:
         writer.progress(0.0, f"loading {config.dataset}")
@@ -66,95 +79,143 @@ def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 
     return run_id
 
 
-def classified(config: Config, dataset, classes, folder: str, writer):
-    """Out-of-fold probabilities with what they come from: (labels, groups, split, Classified, source of sounds)."""
-    from mer_core.evaluate.happy_sad import classify_embeddings, classify_spectrograms
+@dataclass(frozen=True)
+class Found:
+    """Out-of-fold probabilities with what they come from.
+
+    labels, groups : by track; result : Classified; sounds : spectrograms or embeddings; failures : (track, reason)
+    pretrained : what the run says of pretraining, or None
+    """
+
+    labels: object
+    groups: object
+    split: object
+    result: object
+    sounds: object
+    failures: tuple
+    pretrained: dict | None = None
+
+
+def classified(config: Config, dataset, classes, folder: str, writer) -> Found:
+    """Out-of-fold probabilities."""
+    from mer_core.evaluate.happy_sad import classify_embeddings
     from mer_core.evaluate.splits import grouped_kfold
     from mer_core.models.representations import build_representation
+    from pipelines.train import stage
+
+    if config.network in NETWORKS:
+        return _by_own_network(config, dataset, classes, folder, writer)
+    workers, groups = config.workers or None, dataset.tracks["group"]
+    sounds = build_representation(config.network, dataset, workers, stage(writer, 0.0, 0.6), config.weights or None)
+    labels = classes.labels[classes.labels.index.isin(sounds.values.index)]
+    split = grouped_kfold(groups[labels.index], dataset.ratings.loc[labels.index], 5, config.seed)
+    result = classify_embeddings(sounds.values, labels, groups, split)
+    return Found(labels, groups[labels.index], split, result, sounds, sounds.failures)
+
+
+def _by_own_network(config: Config, dataset, classes, folder: str, writer) -> Found:
+    from mer_core.evaluate.happy_sad import classify_spectrograms
+    from mer_core.evaluate.own_networks import builder
+    from mer_core.evaluate.pretraining import audible
+    from mer_core.evaluate.splits import grouped_kfold
     from mer_core.models.training.spectrograms import STYLES, load_spectrograms
     from pipelines.train import stage
 
-    workers, groups = config.workers or None, dataset.tracks["group"]
-    if config.network in NETWORKS:
-        sounds = load_spectrograms(dataset, STYLES[config.network], workers, stage(writer, 0.0, 0.1))
-        tracks, failures = list(sounds.tables), sounds.failures
-    else:
-        sounds = build_representation(config.network, dataset, workers, stage(writer, 0.0, 0.6), config.weights or None)
-        tracks, failures = list(sounds.values.index), sounds.failures
-    labels = classes.labels[classes.labels.index.isin(tracks)]
+    first = taught(config, dataset, writer) if config.pretrain else None
+    done = 0.5 if first else 0.0
+    style, workers = STYLES[config.network], config.workers or None
+    sounds = audible(load_spectrograms(dataset, style, workers, stage(writer, done, done + 0.05)))
+    groups = dataset.tracks["group"]
+    labels = classes.labels[classes.labels.index.isin(sounds.tables)]
     split = grouped_kfold(groups[labels.index], dataset.ratings.loc[labels.index], 5, config.seed)
-    if config.network in NETWORKS:
-        found = classify_spectrograms(
-            maker(config.network),
-            sounds,
-            labels,
-            groups,
-            split,
-            recipe_of(config),
-            folder,
-            progress=stage(writer, 0.1, 0.7),
-        )
-    else:
-        found = classify_embeddings(sounds.values, labels, groups, split)
-    return labels, groups[labels.index], split, found, sounds, failures
+    target = "valence" if config.classes == "valence" else None
+    result = classify_spectrograms(
+        first.start(config.network, target) if first else builder(config.network),
+        sounds,
+        labels,
+        groups,
+        split,
+        recipe_of(config),
+        folder,
+        progress=stage(writer, done + 0.05, 0.7),
+    )
+    facts = first.facts if first else None
+    return Found(labels, groups[labels.index], split, result, sounds, sounds.failures, facts)
 
 
-def maker(network: str):
-    """What builds a network of two outputs."""
-    from mer_core.models.networks.residual_cnn import ResidualCnn
-    from mer_core.models.networks.vit import SpectrogramViT
+def taught(config: Config, dataset, writer):
+    """The network as it is after learning from the corpus that `--pretrain` names; none of its music is tested."""
+    from mer_core.datasets import load
+    from mer_core.evaluate.pretraining import RECIPE, audible, check_apart, pretrain
+    from mer_core.models.training.spectrograms import STYLES, load_spectrograms
+    from pipelines.train import stage
 
-    return {
-        "vit": SpectrogramViT,
-        "residual-cnn": lambda: ResidualCnn(outputs=2, widths=(16, 32, 64, 128), dropout=0.2),
-    }[network]
+    corpus = load(config.pretrain, progress=stage(writer, 0.0, 0.1))
+    check_apart(corpus, dataset)
+    reading = stage(writer, 0.1, 0.2)
+    sounds = audible(load_spectrograms(corpus, STYLES[config.network], config.workers or None, reading))
+
+    def report(row: dict) -> None:
+        done = (row["epoch"] + 1) / RECIPE.epochs
+        writer.progress(0.2 + 0.3 * done, f"pretraining, epoch {row['epoch'] + 1}: error {row['score']:.3f}")
+
+    first = pretrain(config.network, corpus, sounds, config.seed, report)
+    heard = ", ".join(f"{name} {value:.2f}" for name, value in first.facts["heard"].items() if value is not None)
+    writer.log(f"pretrained on {corpus.name}; correlation on its pieces that were held out: {heard}")
+    return first
 
 
 def recipe_of(config: Config):
     """How networks are trained here: small data, so small steps and a moving average."""
     from mer_core.models.training.recipe import Recipe
 
+    epochs = config.epochs or (FINE_EPOCHS if config.pretrain else 40)
     return Recipe(
-        epochs=config.epochs,
+        epochs=epochs,
         batch_size=16,
-        learning_rate=1e-3,
+        learning_rate=1e-4 if config.pretrain else 1e-3,
         weight_decay=1e-2,
         loss="cross-entropy",
         schedule="cosine",
-        warm_up=3,
-        patience=max(10, config.epochs // 3),
+        warm_up=min(3, epochs - 1),
+        patience=max(10, epochs // 3),
         seed=config.seed,
     )
 
 
-def write(config: Config, dataset, classes, found, writer) -> None:
-    """Write `run.json`'s facts, `metrics.json`, `classes.parquet`, `examples.parquet` and `reliability.parquet`."""
+def write(config: Config, dataset, classes, found: Found, writer) -> None:
+    """Write `run.json`'s facts, `metrics.json`, `classes`, `examples`, `reliability` and networks that were trained."""
     import pandas as pd
 
     from mer_core.evaluate.classification import cells_of, classification_scores, examples, reliability
+    from mer_core.evaluate.own_networks import save_networks
     from mer_core.runs import describe_dataset
     from pipelines.maps_of_classes import add_maps
 
-    labels, groups, split, result, sounds, failures = found
+    labels, groups, result, sounds = found.labels, found.groups, found.result, found.sounds
     writer.progress(0.72, f"scoring with {config.resamples} resamples over groups")
     probability = result.probability
     scores = classification_scores(labels, probability, groups, config.resamples, config.seed)
     writer.about(
         dataset=describe_dataset(dataset),
-        features={"name": config.network, "failures": failures, "notes": getattr(sounds, "notes", ())},
+        features={"name": config.network, "failures": found.failures, "notes": getattr(sounds, "notes", ())},
         model="linear head" if config.network not in NETWORKS else config.network,
         targets=["happy"],
         protocol="grouped-5fold",
         classes=classes.said,
-        split_digest=split.digest(),
+        split_digest=found.split.digest(),
         seed=config.seed,
         weights=list(getattr(sounds, "weights", ())) or None,
+        pretrained=found.pretrained,
         leaks=[],
     )
+    if config.network in NETWORKS:
+        save_networks(writer.folder / "model", config.network, result.models, {"pretrained": found.pretrained})
     tracks = dataset.tracks.loc[labels.index]
     facts = {"score": classes.score[labels.index], "true": labels, "probability": probability, "fold": result.fold}
     table = tracks.assign(**facts, cell=cells_of(labels, probability))
-    table = table.join(dataset.ratings.loc[labels.index], rsuffix="_rating")
+    ratings = dataset.ratings.loc[labels.index]
+    table = table.join(ratings.rename(columns={name: f"{name}_rating" for name in ratings if name in table}))
     writer.write_table("classes", table.rename_axis("track_id").reset_index())
     writer.write_table("examples", examples(labels, probability))
     writer.write_table("reliability", reliability(labels, probability))

@@ -22,7 +22,7 @@ def add_maps(config, dataset, found, writer) -> None:
     """Write `explanations/lrp/` of a run in the making; a network without frames and bands is logged to have none."""
     from mer_core.evaluate.classification import examples
 
-    labels, _, _, result, sounds, _ = found
+    labels, result, sounds = found.labels, found.result, found.sounds
     if config.explain == "none":
         return
     chosen = list(labels.index) if config.explain == "all" else list(examples(labels, result.probability)["track_id"])
@@ -44,29 +44,58 @@ def execute(config, job, finished) -> str:
     from dataclasses import fields, replace
 
     from mer_core.datasets import load
-    from mer_core.evaluate.classification import happy_or_sad
-    from mer_core.evaluate.happy_sad import classify_embeddings
-    from mer_core.evaluate.splits import grouped_kfold
-    from mer_core.models.representations import build_representation, check_weights
     from pipelines import classify
     from pipelines.train import stage
 
     known = {field.name for field in fields(classify.Config)}
     made = classify.Config(**{name: value for name, value in finished.about["config"].items() if name in known})
     made = replace(made, workers=config.workers)
-    if made.network in classify.NETWORKS:
-        raise UserError(
-            f"the networks of run {finished.run_id!r} are explained while it is made; "
-            f"make it again with: python -m pipelines classify --network {made.network} --explain all"
-        )
     table = finished.table("classes").astype({"track_id": str}).set_index("track_id")
     if unknown := [track for track in config.tracks if track not in table.index]:
         raise UserError(
             f"--tracks {unknown[0]}: not classified in run {finished.run_id!r}; tracks are "
             f"{', '.join(table.index[:5])} ..."
         )
-    check_weights(made.network, finished.about["weights"] or [], made.weights or None)
     dataset = load(made.dataset, made.layout, made.labels)
+    chosen = [track for track in table.index if not config.tracks or track in config.tracks]
+    if made.network in classify.NETWORKS:
+        result, heard = _trained(finished, made, dataset, table, chosen)
+    else:
+        result, heard = _repeated(finished, made, dataset, table, job)
+    rule = None if config.rule == "auto" else config.rule
+    folder = finished.folder / "explanations"
+    for track, why in make_maps(made, dataset, result, heard, chosen, rule, folder, stage(job, 0.3, 0.98)):
+        job.log(f"{track} has no relevance map: {why}")
+    job.opens_on(finished.run_id)
+    return finished.run_id
+
+
+def _trained(finished, made, dataset, table, chosen: list[str]):
+    """The networks of a finished run, which have not seen the tracks of their folds, and the tracks' spectrograms."""
+    from dataclasses import replace
+
+    from mer_core.evaluate.happy_sad import Classified
+    from mer_core.evaluate.own_networks import load_networks
+    from mer_core.models.training.spectrograms import STYLES, load_spectrograms
+
+    _, models = load_networks(finished.folder / "model")
+    known = dataset.tracks.index.isin(chosen)
+    if missing := [track for track in chosen if track not in dataset.tracks.index]:
+        raise UserError(f"{missing[0]} of run {finished.run_id!r} is no longer in the dataset {dataset.name}")
+    few = replace(dataset, tracks=dataset.tracks[known], ratings=dataset.ratings[known])
+    sounds = load_spectrograms(few, STYLES[made.network], made.workers or None, None)
+    return Classified(table["fold"], table["probability"], models), sounds
+
+
+def _repeated(finished, made, dataset, table, job):
+    """The linear heads of a finished run, fitted again, and what they were fitted to."""
+    from mer_core.evaluate.classification import happy_or_sad
+    from mer_core.evaluate.happy_sad import classify_embeddings
+    from mer_core.evaluate.splits import grouped_kfold
+    from mer_core.models.representations import build_representation, check_weights
+    from pipelines.train import stage
+
+    check_weights(made.network, finished.about["weights"] or [], made.weights or None)
     heard = build_representation(made.network, dataset, made.workers or None, stage(job, 0, 0.3), made.weights or None)
     labels = happy_or_sad(dataset, made.classes, made.margin).labels
     labels = labels[labels.index.isin(heard.values.index)]
@@ -79,13 +108,7 @@ def execute(config, job, finished) -> str:
             f"the models of run {finished.run_id!r} cannot be repeated: its data or the libraries have changed since; "
             "classify again, then explain the new run"
         )
-    chosen = [track for track in table.index if not config.tracks or track in config.tracks]
-    rule = None if config.rule == "auto" else config.rule
-    folder = finished.folder / "explanations"
-    for track, why in make_maps(made, dataset, result, heard, chosen, rule, folder, stage(job, 0.3, 0.98)):
-        job.log(f"{track} has no relevance map: {why}")
-    job.opens_on(finished.run_id)
-    return finished.run_id
+    return result, heard
 
 
 def make_maps(config, dataset, result, sounds, chosen: list[str], rule: str | None, folder: Path, progress) -> list:

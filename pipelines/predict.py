@@ -1,7 +1,8 @@
 """Predict from audio files with a finished run, as CSV on the run's rating scale.
 
 Each row has the prediction of every target and an interval at the run's level (90 %), made from the run's out-of-fold
-errors. A file that cannot be read gets a row with its reason in the `error` column, and the exit code is then 3.
+errors; a classifier's row has the probability of happy instead. A file that cannot be read gets a row with its reason
+in the `error` column, and the exit code is then 3.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ def main(arguments: argparse.Namespace) -> int:
     from mer_core.runs import read_run
 
     run = read_run(arguments.run)
+    if run.about["pipeline"] == "classify":
+        from pipelines import predict_classes
+
+        return EXIT_SOME_FAILED if predict_classes.main(run, arguments.files, arguments.over_time) else 0
     if arguments.over_time:
         check_over_time(run, arguments.over_time)
     facts_file = run.folder / "model" / "model.json"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 
+from mer_core.errors import UserError
+from mer_core.evaluate import own_networks, pretraining
 from mer_core.explain.spectrogram_relevance import relevance_of_spectrogram
-from mer_core.models.training.spectrograms import STYLES, MelStyle, even_windows
+from mer_core.models.training.spectrograms import STYLES, MelStyle, even_windows, spectrogram_of_file
 from mer_core.runs import read_run
 from pipelines.__main__ import main
 
@@ -57,8 +63,6 @@ def test_a_map_adds_up_to_the_logit_and_lies_where_there_is_sound(network, frame
 
 
 def test_silence_is_refused(network):
-    from mer_core.errors import UserError
-
     with pytest.raises(UserError, match="silent"):
         relevance_of_spectrogram(network, np.full((50, 32), -1.0), STYLE, "happy", 1, 0, "cp-lrp", "")
 
@@ -108,7 +112,80 @@ def test_a_finished_run_is_explained_again_as_it_was(classified, capsys):
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "--tracks t77: not classified in run 'tiny'" in said
     assert main(["explain", "--run", "tiny", "--method", "lrp", "--tracks", "t19"]) == 2
-    assert "silent" in capsys.readouterr().err and run.relevance_tracks() == (track,)
+    assert "not classified" in capsys.readouterr().err and run.relevance_tracks() == (track,)
+    assert ["t19", "silent"] in [[name, "silent" if "silent" in why else why] for name, why in _failures(run)]
+
+
+def _failures(run):
+    return run.about["features"]["failures"]
+
+
+@pytest.fixture(scope="module")
+def trained(classified):
+    """The same clips by a small network that was first taught on other ones."""
+    teaching = classified.parent / "other"
+    shutil.copytree(classified.parent / "music", teaching)
+    table = pd.read_csv(teaching / "tracks.csv")
+    table["track_id"], table["group"] = "o" + table["track_id"], "o" + table["group"]
+    table.to_csv(teaching / "tracks.csv", index=False)
+    truth = pd.DataFrame({"track_id": table["track_id"], "z_mode": table["valence"] - 5, "planted": 1.0})
+    truth.to_csv(teaching / "truth.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MER_ARTIFACTS", str(classified))
+        patch.setattr(pretraining, "RECIPE", dataclasses.replace(pretraining.RECIPE, epochs=3, averaging=0.0))
+        options = ["--dataset", str(classified.parent / "music"), "--network", "residual-cnn", "--resamples", "20"]
+        options += ["--pretrain", str(teaching), "--epochs", "2", "--explain", "none", "--run-id", "taught"]
+        assert main(["classify", *options]) == 0
+        yield classified
+
+
+def test_a_network_is_taught_on_other_music_first(trained):
+    told = read_run("taught").about["pretrained"]
+    assert told["dataset"] == "other" and told["targets"] == ["valence", "arousal", "z_mode"]
+    assert told["tracks"] == 19 and told["groups"] == 10  # one is silent
+    assert told["heard"]["z_mode"] > 0.5  # bright from dark
+    assert [name for name, why in _failures(read_run("taught")) if "silent" in why] == ["t19"]
+
+
+def test_networks_of_a_run_are_kept_predict_and_are_explained(trained, capsys):
+    run = read_run("taught")
+    table = run.table("classes").astype({"track_id": str}).set_index("track_id")
+    assert sorted(path.name for path in (run.folder / "model").glob("*.safetensors")) == [
+        f"fold-{k}.safetensors" for k in range(5)
+    ]
+    track = str(table.index[3])
+    assert main(["explain", "--run", "taught", "--method", "lrp", "--tracks", track]) == 0
+    found = run.relevance_map(track)
+    assert 1 / (1 + np.exp(-found.predicted[0])) == pytest.approx(table.at[track, "probability"], abs=1e-4)
+    assert found.conservation_error[0] < 1e-3 and abs(found.gap()[0]) < 1e-2
+    capsys.readouterr()
+    files = [str(trained.parent / "music" / name) for name in ("1.wav", "19.wav")]
+    assert main(["predict", "--run", "taught", *files]) == 3
+    rows = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    _, models = own_networks.load_networks(run.folder / "model")
+    spectrogram = spectrogram_of_file(files[0], STYLES["residual-cnn"])
+    assert rows["happy"][0] == pytest.approx(own_networks.probability(models, "residual-cnn", spectrogram), abs=1e-3)
+    assert "silent" in rows["error"][1]
+
+
+def test_music_that_is_tested_is_not_taught(trained, capsys):
+    music = str(trained.parent / "music")
+    assert main(["classify", "--dataset", music, "--network", "residual-cnn", "--pretrain", music]) == 2
+    assert "would leak into every fold" in capsys.readouterr().err
+    assert main(["classify", "--dataset", music, "--network", "musicnn-mtt", "--pretrain", music]) == 2
+    assert "comes trained" in capsys.readouterr().err
+
+
+def test_damaged_networks_are_refused(trained, tmp_path):
+    for name, message in (("network.json", "schema"), ("fold-2.safetensors", "checksum")):
+        folder = tmp_path / name
+        shutil.copytree(read_run("taught").folder / "model", folder)
+        (folder / name).write_bytes(b"{}" + (folder / name).read_bytes() * (name != "network.json"))
+        with pytest.raises(UserError, match=message):
+            own_networks.load_networks(folder)
+    (tmp_path / "fold-2.safetensors" / "fold-2.safetensors").unlink()
+    with pytest.raises(UserError, match="missing"):
+        own_networks.load_networks(tmp_path / "fold-2.safetensors")
 
 
 def test_styles_of_trained_networks_know_their_bands():

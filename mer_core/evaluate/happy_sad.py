@@ -88,9 +88,9 @@ def classify_spectrograms(
             augment=augment,
             report=report,
         )
-        model = FoldNetwork(fitted, *calibrate(_margin(fitted, spectrograms, train[check]), labels[train[check]]))
+        model = FoldNetwork(fitted, *calibrate(margin_of(fitted, spectrograms, train[check]), labels[train[check]]))
         fold[test] = number
-        probability[test] = sigmoid(model.slope * _margin(fitted, spectrograms, test) + model.offset)
+        probability[test] = sigmoid(model.slope * margin_of(fitted, spectrograms, test) + model.offset)
         models[number] = model
     return Classified(fold.astype(int), probability, models)
 
@@ -99,7 +99,7 @@ def _empty(labels: pd.Series) -> pd.Series:
     return pd.Series(np.nan, index=labels.index)
 
 
-def _margin(fitted: Fitted, spectrograms: Spectrograms, tracks: pd.Index) -> np.ndarray:
+def margin_of(fitted: Fitted, spectrograms: Spectrograms, tracks: pd.Index | list[str]) -> np.ndarray:
     """Happy output minus sad output (n,)."""
     outputs = outputs_of(fitted.network, spectrograms, list(tracks))
     return outputs[:, 1] - outputs[:, 0]

@@ -1,0 +1,173 @@
+"""Pretraining of a classifier's network on another corpus: it learns what is played before it is told what is felt.
+
+All targets are learned at once, as standardised numbers: where the corpus brings a `truth.csv` (as the composed corpus
+does) the cues (`z_...`) and mid-level qualities (`mid_...`), and in any case its ratings. What is learned is kept in
+the cache, by everything that it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mer_core.datasets.dataset import Dataset
+from mer_core.errors import UserError
+from mer_core.evaluate.own_networks import builder, last_layer
+from mer_core.models.training.recipe import Recipe
+from mer_core.models.training.spectrograms import STYLES, Spectrograms
+from mer_core.models.training.tracks import fit_tracks, outputs_of
+from mer_core.paths import artifacts_root
+
+VERSION = 1  # of how networks are pretrained; raise it with whatever changes what is learned
+SILENCE = -1.0  # in spectrograms
+CHECKED = 0.1  # share of the groups on which the best epoch is chosen
+FEWEST_GROUPS = 10
+RECIPE = Recipe(
+    epochs=30, batch_size=16, learning_rate=1e-3, weight_decay=1e-2, schedule="cosine", warm_up=2, averaging=0.99
+)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A pretrained network: its weights, what its outputs mean, and what a run says of it."""
+
+    state: dict
+    targets: tuple[str, ...]
+    facts: dict
+
+    def start(self, name: str, target: str | None) -> Callable[[], object]:
+        """What builds a network of two outputs, sad and happy, from these weights.
+
+        target : the output whose rise is to mean happy and whose fall sad, at first; a new last layer when None
+        """
+
+        def build() -> object:
+            network = builder(name)()
+            layer, state = last_layer(name), dict(self.state)
+            for part in ("weight", "bias"):
+                rows = state.pop(f"{layer}.{part}")
+                if target in self.targets:
+                    row = rows[self.targets.index(target)]
+                    network.get_submodule(layer).get_parameter(part).data = (
+                        row.new_tensor([-1, 1]).reshape(-1, *[1] * row.dim()) * row
+                    )
+            network.load_state_dict(state, strict=False)
+            return network
+
+        return build
+
+
+def audible(spectrograms: Spectrograms) -> Spectrograms:
+    """Without silent tracks, which are named among the failures."""
+    silent = [track for track, table in spectrograms.tables.items() if float(table.max()) <= SILENCE]
+    tables = {track: table for track, table in spectrograms.tables.items() if track not in silent}
+    failures = (*spectrograms.failures, *((track, "the clip is silent") for track in silent))
+    return Spectrograms(spectrograms.style, tables, failures)
+
+
+def lessons(dataset: Dataset, tracks: list[str]) -> pd.DataFrame:
+    """What a network is taught of each track (n, t), none missing."""
+    table = dataset.ratings.copy()
+    file = dataset.root / "truth.csv"
+    if file.is_file():
+        truth = pd.read_csv(file, index_col="track_id")
+        truth.index = truth.index.astype(str)
+        table = table.join(truth[[name for name in truth if name.startswith(("z_", "mid_"))]])
+    return table.loc[tracks].dropna()
+
+
+def check_apart(teaching: Dataset, tested: Dataset) -> None:
+    """Raise UserError where a track or group of the one corpus is in the other."""
+    for kind, ours, theirs in (
+        ("track", teaching.tracks.index, tested.tracks.index),
+        ("group", teaching.tracks["group"], tested.tracks["group"]),
+    ):
+        if shared := sorted(set(map(str, ours)) & set(map(str, theirs))):
+            raise UserError(
+                f"--pretrain {teaching.name} shares the {kind} {shared[0]!r} with {tested.name}, which would leak into "
+                "every fold; pretrain on a corpus of other music"
+            )
+
+
+def pretrain(
+    name: str, dataset: Dataset, spectrograms: Spectrograms, seed: int, report: Callable[[dict], None] | None = None
+) -> Pretrained:
+    """Train a network of `own_networks.NAMES` on a corpus, or read from the cache what was learned before.
+
+    Raises
+    ------
+    UserError : fewer than ten groups
+    """
+    from safetensors.torch import load_file, save_file
+
+    table = lessons(dataset, list(spectrograms.tables))
+    groups = dataset.tracks["group"].astype(str)[table.index]
+    names = groups.unique()
+    if len(names) < FEWEST_GROUPS:
+        raise UserError(f"--pretrain {dataset.name} has {len(names)} groups; at least {FEWEST_GROUPS} are needed")
+    chosen = np.random.default_rng(seed).permutation(len(names))[: max(1, round(CHECKED * len(names)))]
+    held = groups.isin(names[chosen])
+    recipe = Recipe(**{**asdict(RECIPE), "seed": seed, "patience": RECIPE.epochs})
+    stored = _address(name, dataset, table, recipe)
+    if not stored.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            fitted = fit_tracks(
+                builder(name, table.shape[1]),
+                spectrograms,
+                {track: row.to_numpy(float) for track, row in table.iterrows()},
+                list(table.index[~held]),
+                list(table.index[held]),
+                recipe,
+                folder,
+                augment=0.5,
+                report=report,
+            )
+        found = outputs_of(fitted.network, spectrograms, list(table.index[held]))
+        told = {"heard": _heard(found, table[held]), "best_epoch": fitted.history.best_epoch + 1}
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        temporary = stored.with_suffix(f".{os.getpid()}")
+        state = {key: value.cpu().contiguous() for key, value in fitted.network.state_dict().items()}
+        save_file(state, temporary, {"told": json.dumps(told)})
+        os.replace(temporary, stored)
+    facts = {
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint(),
+        "tracks": len(table),
+        "groups": len(names),
+        "targets": list(table),
+        "seed": seed,
+        "epochs": recipe.epochs,
+        **_told(stored),
+    }
+    return Pretrained(load_file(stored), tuple(table), facts)
+
+
+def _heard(found: np.ndarray, known: pd.DataFrame) -> dict[str, float]:
+    """Correlation of each output with what is known, on groups that were not learned from."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = [np.corrcoef(found[:, number], known[name])[0, 1] for number, name in enumerate(known)]
+    return {
+        name: round(float(value), 3) if np.isfinite(value) else None for name, value in zip(known, values, strict=True)
+    }
+
+
+def _told(stored: Path) -> dict:
+    from safetensors import safe_open
+
+    with safe_open(stored, "pt") as file:
+        return json.loads(file.metadata()["told"])
+
+
+def _address(name: str, dataset: Dataset, table: pd.DataFrame, recipe: Recipe) -> Path:
+    content = [VERSION, name, asdict(STYLES[name]), dataset.fingerprint(), list(table), asdict(recipe)]
+    content.append(hashlib.sha256(pd.util.hash_pandas_object(table, index=True).to_numpy().tobytes()).hexdigest())
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
+    return artifacts_root() / "cache" / "pretrained" / f"{name}-{key}.safetensors"
