@@ -76,9 +76,9 @@ def build_targets(
     if kind == "human":
         return human_ratings(midlevel, dataset)
     from mer_core.datasets.midlevel_ratings import SEVEN
-    from mer_core.features.proxies import build_proxies
+    from mer_core.features import build_features
 
-    table = build_proxies(dataset, workers, progress)
+    table = build_features("proxies", dataset, workers, progress)
     names = [name for name in SEVEN if name in table.values]
     found = checked("proxies", table.values[names], "estimators of mer_core.features.proxies", dataset)
     lost = [name.replace("_", " ") for name in SEVEN if name not in table.values]

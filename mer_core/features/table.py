@@ -18,6 +18,7 @@ import pandas as pd
 from mer_core import compute
 from mer_core.datasets.dataset import Dataset
 from mer_core.errors import UserError
+from mer_core.features.clips import CLIP_FEATURES, clip_columns, clip_table
 from mer_core.features.groups import describe_columns, split_column
 from mer_core.features.llds import lld_columns, llds_of_file, load_llds, reason
 from mer_core.features.statistics import STATISTICS_8, STATISTICS_15, column_names, summarise
@@ -85,7 +86,7 @@ def features_of_files(
     Parameters
     ----------
     feature_spec : what the run's features were called, for the message when they cannot be had from audio
-    columns : names of the run's columns, all `{lld}_{statistic}` or bare `{lld}` (its mean); LLDs are
+    columns : names of the run's columns: `{lld}_{statistic}`, bare `{lld}` (its mean), or of CLIP_FEATURES; LLDs are
         recomputed also where the run was trained on published ones, whose values differ somewhat: warn of it
     paths : audio files
     workers : threads; all cores when None
@@ -99,7 +100,28 @@ def features_of_files(
     ------
     UserError when a column cannot be computed from audio.
     """
-    columns = list(columns)
+    columns, paths = list(columns), [str(path) for path in paths]
+    owners = {
+        name: [column for column in columns if column in features.columns] for name, features in CLIP_FEATURES.items()
+    }
+    of_clips = {column for owned in owners.values() for column in owned}
+    tables, failures = [], []
+    if others := [column for column in columns if column not in of_clips]:
+        table, failed = _lld_statistics_of_files(feature_spec, others, paths, workers)
+        tables, failures = [table], list(failed)
+    for name, owned in owners.items():
+        if owned:
+            table, failed, _ = clip_table(name, paths, paths, workers)
+            tables.append(table[owned])
+            failures += failed
+    values = pd.concat(tables, axis=1, join="inner")[columns].rename_axis("path")
+    first = dict(reversed(failures))
+    return values, tuple((path, first[path]) for path in dict.fromkeys(paths) if path in first)
+
+
+def _lld_statistics_of_files(
+    feature_spec: str, columns: list[str], paths: list[str], workers: int | None
+) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...]]:
     parts = [split_column(column) for column in columns]
     for column, (_, statistic) in zip(columns, parts, strict=True):
         if statistic is None:
@@ -107,12 +129,12 @@ def features_of_files(
                 f"Features {feature_spec!r} have the column {column!r}, which is no statistic of an LLD, so that audio "
                 "files cannot be given it; train the run on stats8 or stats15 to predict from audio."
             )
-    outcomes = compute.map_items(llds_of_file, [str(path) for path in paths], workers)
+    outcomes = compute.map_items(llds_of_file, paths, workers)
     good = [outcome for outcome in outcomes if outcome.error is None]
     failures = tuple((outcome.item, reason(outcome.error)) for outcome in outcomes if outcome.error is not None)
     wanted = [f"{lld}_{statistic}" for lld, statistic in parts]
     values = _summary([outcome.value[0] for outcome in good], STATISTICS_15)[wanted].set_axis(columns, axis=1)
-    return values.set_axis([outcome.item for outcome in good], axis=0).rename_axis("path"), failures
+    return values.set_axis([outcome.item for outcome in good], axis=0), failures
 
 
 def _from_llds(names: tuple[str, ...], dataset: Dataset, workers, progress) -> FeatureTable:
@@ -133,10 +155,22 @@ def _summary(tables: list[np.ndarray], names: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(values, columns=columns)
 
 
+def _from_clips(name: str, dataset: Dataset, workers, progress) -> FeatureTable:
+    """Features of whole clips."""
+    tracks = dataset.tracks
+    values, failures, notes = clip_table(name, list(tracks["path"]), list(tracks.index), workers, progress)
+    if values.empty:
+        first = ": ".join(failures[0]) if failures else "there are no tracks"
+        raise UserError(f"No track of dataset {dataset.name} has {name} ({first}); check its audio files.")
+    values, empty = _without_empty_columns(values.rename_axis("track_id"))
+    return FeatureTable(values, clip_columns(name).loc[values.columns], "recomputed", failures, notes + empty)
+
+
 # name -> function(dataset, workers, progress) -> FeatureTable
 BUILDERS: dict[str, Callable[..., FeatureTable]] = {
     "stats8": functools.partial(_from_llds, STATISTICS_8),
     "stats15": functools.partial(_from_llds, STATISTICS_15),
+    **{name: functools.partial(_from_clips, name) for name in CLIP_FEATURES},
 }
 
 
