@@ -41,6 +41,7 @@ TRADES = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # tried in this
 TOLERANCE = 0.005
 ROUNDS = 2  # of fitting bottleneck and map in turn, for each trade, starting from the last
 PENALTY = 0.01  # of the map, per track: keeps weights of qualities that go together from running away
+Targets = tuple[np.ndarray, np.ndarray | None]  # of the tracks, and of another corpus's that are learned too
 LEAST = 0.005  # weights below this share of the rating's spread are left out of formulas
 
 
@@ -176,6 +177,7 @@ class Learning:
 
     features (n, p), qualities (n, q), ratings (n, t), groups (n,)
     more : tracks of another corpus, features and qualities of which are learned too, and ratings where it has them all
+        (the bottleneck of joint follows the ratings on the tracks that have them)
     blocks : (p,) of the features, see `make_head`
     """
 
@@ -266,9 +268,12 @@ def fit_schemes(
 ) -> dict[str, FittedScheme]:
     """Fit some of `SCHEMES` on tracks; folds : inner fold of each, for what must be fitted on unseen predictions."""
     level, scale = data.qualities.mean(), data.qualities.std(ddof=0).replace(0, 1.0)
-    q = ((data.qualities - level) / scale).to_numpy()
-    y = ((data.ratings - data.ratings.mean()) / data.ratings.std(ddof=0).replace(0, 1.0)).to_numpy()
-    more = None if data.more is None else ((data.more[1][list(data.qualities)] - level) / scale).to_numpy()
+    middle, spread = data.ratings.mean(), data.ratings.std(ddof=0).replace(0, 1.0)
+    q, y = ((data.qualities - level) / scale).to_numpy(), ((data.ratings - middle) / spread).to_numpy()
+    more = rated = None
+    if data.more is not None:
+        more = ((data.more[1][list(data.qualities)] - level) / scale).to_numpy()
+        rated = None if data.more[2] is None else ((data.more[2][list(data.ratings)] - middle) / spread).to_numpy()
     found = {}
     if "a2e" in names:
         others = None if data.more is None else data.more[2]
@@ -277,17 +282,20 @@ def fit_schemes(
         return found
     inner = Inner(data, folds, head, seed)
 
-    def finished(scheme: str, target: np.ndarray, unseen: np.ndarray, trade: float | None) -> FittedScheme:
-        """The head of `target`, and the map from what it predicts for unseen tracks; both in z-scores."""
-        wanted, values = (pd.DataFrame(z, data.qualities.index, level.index) * scale + level for z in (target, unseen))
-        model = make_head(head, seed, data.blocks).fit(*data.stacked(wanted, None if more is None else data.more[1]))
+    def finished(scheme: str, targets: Targets, unseen: np.ndarray, trade: float | None) -> FittedScheme:
+        """The head of `targets`, and the map from what it predicts for unseen tracks; both in z-scores."""
+        wanted, values = (
+            pd.DataFrame(z, data.qualities.index, level.index) * scale + level for z in (targets[0], unseen)
+        )
+        others = None if more is None else pd.DataFrame(targets[1], columns=level.index) * scale + level
+        model = make_head(head, seed, data.blocks).fit(*data.stacked(wanted, others))
         return FittedScheme(scheme, model, fit_map(values, data.ratings), trade)
 
     unseen = inner.unseen(q, more)
     if "a2mid2e" in names:
-        found["a2mid2e"] = finished("a2mid2e", q, unseen, None)
+        found["a2mid2e"] = finished("a2mid2e", (q, more), unseen, None)
     if "joint" in names:
-        found["joint"] = finished("joint", *_best_trade(inner, q, y, more, unseen))
+        found["joint"] = finished("joint", *_best_trade(inner, (q, more), (y, rated), unseen))
     return {name: found[name] for name in names}
 
 
@@ -297,16 +305,19 @@ def adjusted(qualities: np.ndarray, ratings: np.ndarray, weights: np.ndarray, tr
     return qualities + (ratings - qualities @ weights) @ weights.T @ inverse
 
 
-def _best_trade(
-    inner: Inner, q: np.ndarray, y: np.ndarray, more: np.ndarray | None, unseen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Target of the bottleneck, its unseen predictions, and the trade."""
+def _best_trade(inner: Inner, q: Targets, y: Targets, unseen: np.ndarray) -> tuple[Targets, np.ndarray, float]:
+    """Targets of the bottleneck, its unseen predictions, and the trade.
+
+    q, y : z-scores of the tracks, and of the other corpus's where it has them
+    """
     values, tried = unseen, []
     for trade in TRADES:
         for _ in range(ROUNDS):
-            target = adjusted(q, y, _raw_weights(values, y), trade)
-            values = inner.unseen(target, more)
-        tried.append((target, values, trade, correlation(inner.mapped(values, y), y)))
+            weights = _raw_weights(values, y[0])
+            others = q[1] if q[1] is None or y[1] is None else adjusted(q[1], y[1], weights, trade)
+            targets = adjusted(q[0], y[0], weights, trade), others
+            values = inner.unseen(*targets)
+        tried.append((targets, values, trade, correlation(inner.mapped(values, y[0]), y[0])))
     least = max(reached for *_, reached in tried) - TOLERANCE
     return next(found for *found, reached in tried if reached >= least)
 
