@@ -333,3 +333,17 @@ def test_masked_attention():
     found = explain_outputs(Masked().eval(), x, lambda y: y[0, 0, 0].sum(), "cp-lrp")
     np.testing.assert_allclose(found.values[0, 0, 0, 1], 0)
     np.testing.assert_allclose(found.outputs[0], x[0, 0, 0].sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("taps", [16, 33])
+def test_tall_filters_have_the_gradient_of_any_convolution(taps):
+    from mer_core.explain.lrp_engine import _TallConvolution
+
+    generator = torch.Generator().manual_seed(taps)
+    x = torch.randn(2, 1, 50, 6, generator=generator, requires_grad=True)
+    weight, bias = torch.randn(5, 1, taps, 1, generator=generator), torch.randn(5, generator=generator)
+    seed = torch.randn(2, 5, 51 - taps, 6, generator=generator)
+    expected = torch.autograd.grad(torch.nn.functional.conv2d(x, weight, bias), x, seed)[0]
+    output = _TallConvolution.apply(x, weight, bias)
+    torch.testing.assert_close(output, torch.nn.functional.conv2d(x, weight, bias))
+    torch.testing.assert_close(torch.autograd.grad(output, x, seed)[0], expected, atol=1e-4, rtol=1e-4)

@@ -105,22 +105,22 @@ def test_what_is_missing_is_not_handed_on():
     rng = np.random.default_rng(2)
     embedding, reference, zero = rng.normal(size=(3, 8)), rng.normal(size=8), rng.normal(size=8)
     slopes = rng.normal(size=(8, 2))
-    head = AdditiveHead(("a", "b"), np.zeros(2), None, reference, np.zeros(8))
-    contributions = slopes * (embedding.mean(axis=0) - reference)[:, None]
-    seeds = _Seeds(head, contributions, embedding)
+    shares = lambda rows: slopes * (rows - reference)[:, :, None]  # noqa: E731
+    head = AdditiveHead(("a", "b"), np.zeros(2), shares, reference, np.zeros(8))
+    seeds = _Seeds(head, [0, 1], embedding)
     seeded = seeds.weights(0, 3, zero) * (embedding - zero)
     for w in range(3):
         for j in range(8):
             expected = slopes[j] * slow_present(embedding[w, j], zero[j], reference[j]) / 3
             np.testing.assert_allclose(seeded[:, w, j], expected, atol=1e-12)
     # A unit that is off everywhere has nothing to hand on, whatever it is worth.
-    off = _Seeds(head, contributions, np.tile(zero, (3, 1))).weights(0, 3, zero)
+    off = _Seeds(head, [0, 1], np.tile(zero, (3, 1))).weights(0, 3, zero)
     assert (off == 0).all()
 
 
 def test_slopes_near_the_average_track_are_held_down():
-    head = AdditiveHead(("a",), np.zeros(1), None, np.zeros(1), np.ones(1))
-    seeds = _Seeds(head, np.array([[1e-3]]), np.array([[1e-6]]))
+    head = AdditiveHead(("a",), np.zeros(1), lambda rows: 1e3 * rows[:, :, None], np.zeros(1), np.ones(1))
+    seeds = _Seeds(head, [0], np.array([[1e-6]]))
     assert np.abs(seeds.slopes).max() < 1e-3 / 0.1
 
 

@@ -37,6 +37,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 from mer_core.errors import UserError
 from mer_core.explain.lrp_rules import COMPOSITES, Composite, Counted, Layer, follow
 
+TALL = 16  # taps from which a filter of one column has a gradient of its own
 TINY = 1e-6  # inputs nearer to 0 are moved here, so that also silence can have relevance
 
 
@@ -206,8 +207,33 @@ class _PassAffine(torch.autograd.Function):
         return torch.where(x == 0, 0.0, gradient * y / torch.where(x == 0, 1.0, x)), None, None
 
 
+class _TallConvolution(torch.autograd.Function):
+    """One channel of pictures, filters one column wide: as conv2d, but its gradient in a tenth of the time."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(weight)
+        return F.conv2d(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (weight,) = ctx.saved_tensors
+        batch, filters, rows, columns = gradient.shape
+        taps = weight.shape[2]
+        shares = torch.matmul(weight.view(filters, taps).T, gradient.flatten(2)).view(batch, taps, rows, columns)
+        out = gradient.new_zeros(batch, 1, rows + taps - 1, columns)
+        for tap in range(taps):
+            out[:, 0, tap : tap + rows] += shares[:, tap]
+        return out, None, None
+
+
 def _convolution(mode, func, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    plain = stride in (1, (1, 1)) and padding in (0, (0, 0)) and dilation in (1, (1, 1))
+    tall = weight.dim() == 4 and weight.shape[1] == weight.shape[3] == 1 and weight.shape[2] >= TALL and groups == 1
+
     def apply(x, w, b):
+        if tall and plain and not w.requires_grad and (b is None or not b.requires_grad):
+            return _TallConvolution.apply(x, w, b)
         return func(x, w, b, stride, padding, dilation, groups)
 
     return mode.layer("convolution", Layer(input, weight, bias, apply, filters_alike=groups == 1))

@@ -100,16 +100,15 @@ class _Ratio(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z, y, leak):
         """`z` : (b, filters or 1, ...); `y` : (b, filters, ...)."""
-        ratio = y / (z + torch.copysign(torch.full((), STABILISER), z))
-        ctx.save_for_backward(ratio, z)
+        side = torch.copysign(torch.full((), STABILISER), z)
+        ctx.save_for_backward(y / (z + side), side)
         return y.clone()  # what follows may work in place
 
     @staticmethod
     def backward(ctx, gradient):
-        ratio, z = ctx.saved_tensors
+        ratio, side = ctx.saved_tensors
         of_z = gradient * ratio
-        of_z = of_z if of_z.shape == z.shape else of_z.sum(1, keepdim=True)
-        side = torch.copysign(torch.full((), STABILISER), z)
+        of_z = of_z if of_z.shape == side.shape else of_z.sum(1, keepdim=True)
         return of_z, None, torch.dot(of_z.flatten(), side.flatten())
 
 

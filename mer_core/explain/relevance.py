@@ -67,11 +67,12 @@ def relevance_of_track(
     if len(samples) and np.abs(samples).max() < SILENT:
         raise UserError("the clip is silent: nothing in it can be relevant; explain a clip with sound")
     windows = listener.front_end(samples)
-    embedding = listener.listen(windows)[layer].astype(np.float64)
     chosen = [head.targets.index(target) for target in targets]
-    contributions = head.contributions(embedding.mean(axis=0)[None])[0][:, chosen]
-    seeds = _Seeds(head, contributions, embedding)
+    # Shares are of the mean over all windows. Where they go through the network at once, nothing is heard twice.
+    embedding = listener.listen(windows)[layer] if len(windows) > BATCH else None
+    seeds = _Seeds(head, chosen, embedding)
     found = _propagate(listener, windows, layer, seeds, rule, grid.floor)
+    contributions = seeds.contributions
     duration_s = len(samples) / backbone.rate
     starts = np.arange(len(windows)) * backbone.hop_s
     repeated = backbone.short == "repeat" and listener.note(samples) is not None
@@ -100,13 +101,24 @@ def relevance_of_track(
 class _Seeds:
     """What each unit hands on in each window; see 1 and 2 of the definition."""
 
-    def __init__(self, head: AdditiveHead, contributions: np.ndarray, embedding: np.ndarray):
-        """`contributions` : (d, t); `embedding` : (w, d)."""
-        distance = embedding.mean(axis=0) - head.reference
-        least = np.maximum(distance**2, (NEAR * head.spread) ** 2)
-        slopes = contributions * (distance / np.where(least == 0, 1, least))[:, None]
+    def __init__(self, head: AdditiveHead, chosen: list[int], embedding: np.ndarray | None):
+        """`chosen` : targets of the head (t,); `embedding` : (w, d), or None and `settle` is called before weights."""
+        self.head, self.chosen, self.reference = head, chosen, head.reference
+        self.contributions: np.ndarray | None = None
+        if embedding is not None:
+            self.settle(embedding)
+
+    def settle(self, embedding: np.ndarray) -> None:
+        """Take the windows' embeddings (w, d), unless they are known."""
+        if self.contributions is not None:
+            return
+        self.embedding = embedding.astype(np.float64)
+        mean = self.embedding.mean(axis=0)
+        self.contributions = self.head.contributions(mean[None])[0][:, self.chosen]
+        distance = mean - self.reference
+        least = np.maximum(distance**2, (NEAR * self.head.spread) ** 2)
+        slopes = self.contributions * (distance / np.where(least == 0, 1, least))[:, None]
         self.slopes = slopes.T / len(embedding)
-        self.embedding, self.reference = embedding, head.reference
 
     def weights(self, start: int, stop: int, zero: np.ndarray) -> np.ndarray:
         """(t, windows, d): what is handed on, divided by the activation; zero : (d,) where units are off."""
@@ -152,6 +164,7 @@ def _propagated(listener: Listener, windows, layer: str, seeds: _Seeds, rule: st
 
         def choose(outputs, start=start, stop=stop, seen=seen):
             units = outputs[layer]
+            seeds.settle(units.detach().numpy())
             zero = getattr(units, "natural_zero", torch.zeros(1)).reshape(-1).double().numpy()
             weights = seeds.weights(start, stop, zero)
             active = weights * (seeds.embedding[start:stop] - zero)
