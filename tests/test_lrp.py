@@ -305,7 +305,7 @@ def test_rollout_multiplies_the_attention_of_all_layers(networks):
     network.vit.set_attn_implementation("eager")
     try:
         with torch.no_grad():
-            weights = network.vit(pixel_values=x[:, None], output_attentions=True).attentions
+            weights = network.vit(pixel_values=network.stem(x[:, None]), output_attentions=True).attentions
     finally:
         network.vit.set_attn_implementation("sdpa")
     first, second = ((w.mean(1)[0] + torch.eye(w.shape[-1])) / 2 for w in weights)
