@@ -21,6 +21,7 @@ PIPELINES = {
     "group_pca": "pipelines.group_pca",
     "global_pca": "pipelines.global_pca",
     "ablation": "pipelines.ablation",
+    "finetune": "pipelines.finetune",
     "classify": "pipelines.classify",
     "midlevel": "pipelines.midlevel",
     "explain": "pipelines.explain",

@@ -174,6 +174,7 @@ def test_heavy_libraries_are_imported_inside_functions():
     """Except in the modules that define or train networks, which nobody else imports outside of functions."""
     torch_modules = {
         "mer_core.models.networks",
+        "mer_core.models.training.distributed",
         "mer_core.models.training.engine",
         "mer_core.models.training.losses",
         "mer_core.explain.lrp_engine",

@@ -32,10 +32,15 @@ def musicnn_windows(samples: np.ndarray, hop_frames: float = MUSICNN_FRAMES) -> 
     """
     import torch
 
-    power = _power(samples, MUSIC_FFT, MUSIC_HOP, "reflect")
-    mel = power @ _mel_filters(htk=False).T
-    mel = mel.to(torch.float16).to(torch.float32)
+    mel = musicnn_power(samples).to(torch.float32)
     return cut(torch.log10(10000 * mel + 1), MUSICNN_FRAMES, hop_frames)
+
+
+def musicnn_power(samples: np.ndarray) -> torch.Tensor:
+    """Mel power of musicnn (frames, 96) in half precision, of samples at 16 kHz; see `musicnn_windows`."""
+    import torch
+
+    return (_power(samples, MUSIC_FFT, MUSIC_HOP, "reflect") @ _mel_filters(htk=False).T).to(torch.float16)
 
 
 def tagger_windows(samples: np.ndarray, length: int, hop: float) -> torch.Tensor:

@@ -16,6 +16,7 @@ def ccc_loss(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 LOSS_FUNCTIONS = {
     "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
     "huber": functional.huber_loss,
     "ccc": ccc_loss,
     "cross-entropy": functional.cross_entropy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OPTIMISERS = ("adam", "adamw")
-LOSSES = ("mse", "huber", "ccc", "cross-entropy")
+LOSSES = ("mse", "mae", "huber", "ccc", "cross-entropy")
 SCHEDULES = ("constant", "plateau", "cosine")
 
 

@@ -43,6 +43,11 @@ class MelStyle:
         """Frames of a window."""
         return 1 + int(self.seconds * self.rate) // self.hop
 
+    @property
+    def per_second(self) -> float:
+        """Frames in a second."""
+        return self.rate / self.hop
+
     def compute(self, samples: np.ndarray) -> np.ndarray:
         """(frames, bands) float16 in [-1, 0]: dB below the maximum over the floor; silence is -1 throughout."""
         import librosa
@@ -212,6 +217,12 @@ def even_windows(table: np.ndarray, frames: int, most: int = 8) -> np.ndarray:
     """
     if len(table) <= frames:
         return np.resize(table, (1, frames, table.shape[1]))
-    count = min(most, int(np.ceil(2 * len(table) / frames)) - 1)
-    starts = np.round(np.linspace(0, len(table) - frames, count)).astype(int)
-    return np.stack([np.asarray(table[start : start + frames]) for start in starts])
+    return np.stack([np.asarray(table[start : start + frames]) for start in even_starts(len(table), frames, most)])
+
+
+def even_starts(length: int, frames: int, most: int = 8) -> np.ndarray:
+    """First frames of the windows of `even_windows`, in a table of `length` frames."""
+    if length <= frames:
+        return np.zeros(1, dtype=int)
+    count = min(most, int(np.ceil(2 * length / frames)) - 1)
+    return np.round(np.linspace(0, length - frames, count)).astype(int)
