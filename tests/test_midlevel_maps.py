@@ -123,10 +123,16 @@ def test_networks_predict_through_one_map_and_are_read_as_they_were(trained, tmp
 def test_a_network_begins_with_the_qualities_of_an_earlier_one():
     import torch
 
-    before = Shape(2).make().state_dict()
-    now = Shape(3, 2).make(before)
-    assert torch.equal(now.qualities.weight, before["emotions.weight"])
-    assert torch.equal(now.features[0].weight, before["features.0.weight"]) and now.emotions.weight.shape == (3, 2)
+    earlier = Shape(2).make()
+    earlier.half = False
+    start = earlier.state_dict() | {"centre": torch.tensor([1.0, 2.0]), "spread": torch.tensor([0.5, 3.0])}
+    level = pd.DataFrame([[0.0, 1.0, 5.0, 5.0, 5.0], [1.0, 2.0, 1.0, 1.0, 1.0]])
+    now = Shape(3, 2).make(start, level)
+    now.half = False
+    sound = torch.rand(2, 80, 149)
+    with torch.inference_mode():
+        before, after = earlier.eval()(sound), now.eval()(sound)[:, :2]
+    assert after.numpy() * [1.0, 2.0] + [0.0, 1.0] == pytest.approx(before.numpy() * [0.5, 3.0] + [1.0, 2.0], abs=1e-4)
 
 
 def test_maps_of_networks_hold_the_whole_prediction(trained):

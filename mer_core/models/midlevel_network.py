@@ -35,8 +35,12 @@ class Shape:
     outputs: int
     qualities: int = 0
 
-    def make(self, start: dict | None = None) -> object:
-        """The network, with weights of an earlier training where there are any (of its own layers, by name)."""
+    def make(self, start: dict | None = None, level: pd.DataFrame | None = None) -> object:
+        """The network, beginning with what an earlier one has learned.
+
+        start : from `pretrained`; level : mean and spread (rows) of the new targets (columns), in whose z-scores the
+        new network answers where the earlier one answered in those of its own
+        """
         import torch
 
         from mer_core.models.networks.midlevel_vgg import MidlevelVgg, fast_half
@@ -44,11 +48,16 @@ class Shape:
         network = MidlevelVgg(self.outputs, self.qualities)
         if start is not None:
             own = network.state_dict()
-            fitting = {name: value for name, value in start.items() if name in own and value.shape == own[name].shape}
-            if self.qualities and start["emotions.weight"].shape == own["qualities.weight"].shape:
-                for part in ("weight", "bias"):  # what were outputs is the bottleneck now
-                    fitting[f"qualities.{part}"] = start[f"emotions.{part}"]
-                    fitting.pop(f"emotions.{part}", None)
+            layer = "qualities" if self.qualities else "emotions"  # what were outputs may be the bottleneck now
+            fitting = {name: value for name, value in start.items() if name.startswith("features.")}
+            if start["emotions.weight"].shape == own[f"{layer}.weight"].shape:
+                count = len(start["centre"])
+                centre, spread = (
+                    torch.tensor(level.iloc[row, :count].to_numpy(), dtype=torch.float32) for row in (0, 1)
+                )
+                scale = start["spread"] / spread
+                fitting[f"{layer}.weight"] = start["emotions.weight"] * scale[:, None]
+                fitting[f"{layer}.bias"] = start["emotions.bias"] * scale + (start["centre"] - centre) / spread
             network.load_state_dict(own | fitting)
         network.half = fast_half()
         return network.to(memory_format=torch.channels_last)
@@ -117,8 +126,10 @@ def fit_network(
     unseen = pd.DataFrame(np.nan, wanted.index, wanted.columns)
     for half in range(HALVES):
         learned, held = (list(wanted.index[(halves.loc[wanted.index] == half).to_numpy() == side]) for side in (1, 0))
+        known = wanted.loc[learned]
+        level = pd.DataFrame([known.mean(), known.std(ddof=0).clip(lower=1e-6)])
         fitted = fit_tracks(
-            lambda: shape.make(start),
+            lambda level=level: shape.make(start, level),
             sounds,
             targets,
             learned,
@@ -147,14 +158,18 @@ def pretrained(
 ) -> dict:
     """Weights of a network from another corpus's sound to its ratings (a2e), or to its qualities (the others).
 
-    held : its tracks that say when to stop
+    held : its tracks that say when to stop. With them, `centre` and `spread` (k,) of what it has learned.
     """
+    import torch
+
     wanted = ratings if scheme == "a2e" else qualities
     targets = {track: row for track, row in zip(wanted.index, wanted.to_numpy(dtype=float), strict=True)}
     learned = [track for track in wanted.index if track not in held]
     make, folder = Shape(wanted.shape[1]).make, folder / f"before-{scheme}"
     fitted = fit_tracks(make, sounds, targets, learned, list(held), recipe, folder, report=report)
-    return {name: value.detach().clone() for name, value in fitted.network.state_dict().items()}
+    weights = {name: value.detach().clone() for name, value in fitted.network.state_dict().items()}
+    scales = {name: torch.tensor(getattr(fitted, name), dtype=torch.float32) for name in ("centre", "spread")}
+    return weights | scales
 
 
 def save_network(folder: Path, final: NetworkScheme) -> None:
