@@ -89,11 +89,13 @@ def page_of(run: Run) -> None:
     if examples.empty:
         st.info("This run has no examples to hear; classify a dataset with more clips.")
         return
-    track = chosen_example(run, examples)
+    track = chosen_example(run, examples, tracks.index)
     cells(run, examples, track)
+    others(run, tracks, examples, track)
     if track is None:
         return
-    clip(run, tracks.loc[track], examples.set_index("track_id").loc[track], track)
+    chosen = examples.set_index("track_id")
+    clip(run, tracks.loc[track], chosen.loc[track, "rule"] if track in chosen.index else None, track)
 
 
 def score(run: Run) -> None:
@@ -117,17 +119,43 @@ def score(run: Run) -> None:
         how_to_read("A dot on the dotted line: what was said came true as often. Larger dots stand for more clips.")
 
 
-def chosen_example(run: Run, examples: pd.DataFrame) -> str | None:
-    """The clip to hear: of the address, else the first that has a map."""
+def chosen_example(run: Run, examples: pd.DataFrame, tracks: pd.Index) -> str | None:
+    """The clip to hear: of the address, else the first example that has a map."""
     ids, key = list(examples["track_id"]), "example"
     asked = st.session_state.get(key) or st.query_params.get(key)
-    if asked in ids:
+    if asked in tracks:
         return asked
     if asked is not None and unknown("classifier") is None and st.session_state.get("example-of") in (None, run.run_id):
-        st.warning(f"There is no example “{asked}” in this run; choose one of those below.")
+        st.warning(f"There is no clip “{asked}” in this run; choose one of those below.")
         return None
     explained = [track for track in ids if track in run.relevance_tracks()]
     return (explained or ids)[0]
+
+
+def others(run: Run, tracks: pd.DataFrame, examples: pd.DataFrame, chosen: str | None) -> None:
+    """All further clips that have a map, to choose from."""
+    known = [
+        track for track in run.relevance_tracks() if track in tracks.index and track not in set(examples["track_id"])
+    ]
+    if not known:
+        return
+    key = f"others-{run.run_id}"
+    st.session_state[key] = chosen if chosen in known else None
+
+    def take() -> None:
+        if st.session_state[key] is not None:
+            _take(run.run_id, st.session_state[key])
+
+    st.selectbox(
+        f"Or any of the {len(known)} other clips that have a map",
+        known,
+        key=key,
+        index=None,
+        placeholder="Choose a clip",
+        format_func=lambda track: f"{track}: {CELLS[tracks.loc[track, 'cell']]}",
+        on_change=take,
+        width=520,
+    )
 
 
 def _take(run_id: str, track: str) -> None:
@@ -162,8 +190,8 @@ def cells(run: Run, examples: pd.DataFrame, chosen: str | None) -> None:
     )
 
 
-def clip(run: Run, row: pd.Series, example: pd.Series, track: str) -> None:
-    """What was said of the clip, and its evidence."""
+def clip(run: Run, row: pd.Series, rule: str | None, track: str) -> None:
+    """What was said of the clip, and its evidence; rule : by which it is an example, if it is one."""
     title = row.get("title")
     label = f"{track} · {title}" if isinstance(title, str) and title.strip() else track
     st.subheader(label)
@@ -172,7 +200,7 @@ def clip(run: Run, row: pd.Series, example: pd.Series, track: str) -> None:
     true = CLASS[int(row["true"])]
     st.markdown(
         f"The model gives **{chance(row['probability'])}** for happy; by its ratings it is **{true}**.{rated} "
-        f"{CELLS[example['cell']]}; {example['rule']} example of its cell."
+        f"{CELLS[row['cell']]}{f'; {rule} example of its cell' if rule else ''}."
     )
     evidence(run, track, "happy", label, row.get("path"))
 

@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 from mer_core.evaluate.classification import cells_of, classification_scores, examples, reliability
 from mer_core.explain.levels import loudness, true_peak
 from mer_core.explain.maps import RelevanceMap, write_maps
+from mer_core.runs import read_run
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
 RATE, SECONDS = 22050, 4
@@ -92,7 +93,10 @@ def write_classifier(root: Path, run_id: str = "happy-sad", explained: bool = Tr
             soundfile.write(root / "audio" / f"{track}.wav", sound, RATE)
     if explained:
         maps = [(track, relevance(kinds[n] if n < len(kinds) else "both", n)) for n, track in enumerate(tracks[:-1])]
-        write_maps(folder / "explanations" / "lrp", maps, {"backbone": "musicnn-msd"})
+        further = next(track for track in ids if track not in tracks)
+        soundfile.write(root / "audio" / f"{further}.wav", music(0), RATE)
+        told = {"backbone": "musicnn-msd", "failures": [(ids[-1], "it is cursed")]}
+        write_maps(folder / "explanations" / "lrp", [*maps, (further, relevance("both", 0))], told)
     return folder
 
 
@@ -162,9 +166,39 @@ def test_a_map_that_is_missing_has_a_button_and_a_command(root):
     assert "Make its map" in [button.label for button in app.button]
 
 
+def test_other_clips_with_a_map_can_be_chosen_too(root):
+    run = read_run("happy-sad")
+    further = [track for track in run.relevance_tracks() if track not in root[1]]
+    app = shown()
+    box = next(box for box in app.selectbox if "other clip" in box.label)
+    assert len(further) == 1 and len(box.options) == 1 and box.options[0].startswith(further[0])
+    box.set_value(further[0]).run()
+    assert app.query_params["example"] == further[0] and further[0] in [each.value for each in app.subheader]
+    said = text_of(app)
+    assert "Conservation error" in said and "example of its cell" not in said
+    next(button for button in app.button if button.label.endswith(root[1][0])).click().run()
+    assert root[1][0] in [each.value for each in app.subheader] and "example of its cell" in text_of(app)
+
+
+def test_why_there_is_no_map_is_said(root, tmp_path, monkeypatch):
+    app = shown(example="c23")
+    assert "The reasons for this prediction cannot be heard: it is cursed" in text_of(app)
+    assert "Make its map" not in [button.label for button in app.button]
+    folder = write_classifier(tmp_path, explained=False)
+    about = json.loads((folder / "run.json").read_text())
+    about |= {"weights": None, "model": "vit", "features": about["features"] | {"name": "vit"}}
+    write_json(folder / "run.json", about)
+    monkeypatch.setenv("MER_ARTIFACTS", str(tmp_path))
+    said = text_of(shown())
+    assert "kept no networks" in said and "classify --network vit" in said and "linear model" not in said
+    (folder / "model").mkdir()
+    write_json(folder / "model" / "network.json", {})
+    assert "Make its map" in [button.label for button in shown().button]
+
+
 def test_unknown_names_in_the_address_are_said(root):
     app = shown(example="c99")
-    assert not app.exception and any("no example “c99”" in warning.value for warning in app.warning)
+    assert not app.exception and any("no clip “c99”" in warning.value for warning in app.warning)
     app = shown(classifier="happy-sat")
     assert not app.exception and "happy-sad" in [button.label for button in app.button]
 

@@ -11,8 +11,8 @@ import streamlit as st
 
 from mer_core.datasets.audio import flac_bytes, read_audio
 from mer_core.errors import UserError
-from mer_core.explain.maps import REMAINDER, RelevanceMap
-from mer_core.explain.sonify import EDGE_SHARE, sonify
+from mer_core.explain.maps import FILE, REMAINDER, RelevanceMap, read_about
+from mer_core.explain.sonify import EDGE_SHARE, Clip, prepare, sonify_clip
 from mer_core.jobs import JobStatus, list_jobs, start_job
 from mer_core.listening import Heat, Version
 from mer_core.plots.heat import axis_labels
@@ -94,29 +94,50 @@ def _stamp(run: Run, path: object) -> tuple[int, ...]:
     return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
 
 
-@st.cache_data(max_entries=8, show_spinner="Making the evidence audible ...")
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _clip(path: str, long: bool, stamp: tuple) -> Clip:
+    """The audio file, measured once for all maps and softnesses; UserError where it cannot be heard."""
+    return prepare(*read_audio(path, LONG_RATE if long else None, mono=long))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _pictures(_run: Run, track: str, target: str, path: str, stamp: tuple, name: str) -> tuple[bytes, bytes]:
+    """The heat map over the music, or alone where there is no music."""
+    found = _run.relevance_map(track, (target,))
+    if not path:
+        return heat_pictures(found, 0.0, found.duration_s, None, LONG_RATE)
+    clip = _clip(path, found.duration_s > LONG_S, stamp)
+    mono = clip.samples if clip.samples.ndim == 1 else clip.samples.mean(axis=0)
+    return heat_pictures(found, 0.0, found.duration_s, mono, clip.rate)
+
+
+@st.cache_data(max_entries=16, show_spinner="Making the evidence audible ...")
 def _heard(_run: Run, track: str, target: str, path: str, softness: float, stamp: tuple, name: str) -> Heard:
     found = _run.relevance_map(track, (target,))
-    lone = heat_pictures(found, 0.0, found.duration_s, None, LONG_RATE)
+    why = ""
     if not path:
-        return Heard({}, {}, 0.0, lone, "This dataset came without audio for this track; the map still holds.")
-    if not Path(path).is_file():
-        return Heard(
-            {}, {}, 0.0, lone, f"The audio file is not there any more: `{path}`. Put it back to hear the evidence."
-        )
-    try:
-        long = found.duration_s > LONG_S
-        samples, rate = read_audio(path, LONG_RATE if long else None, mono=long)
-        made = sonify(samples, rate, found.values[0], found.seconds, found.band_hz, softness)
-    except UserError as error:
-        return Heard({}, {}, 0.0, lone, str(error))
-    mono = samples if samples.ndim == 1 else samples.mean(axis=0)
+        why = "This dataset came without audio for this track; the map still holds."
+    elif not Path(path).is_file():
+        why = f"The audio file is not there any more: `{path}`. Put it back to hear the evidence."
+    else:
+        try:
+            clip = _clip(path, found.duration_s > LONG_S, stamp)
+        except UserError as error:
+            why = str(error)
+    if why:
+        return Heard({}, {}, 0.0, _pictures(_run, track, target, "", stamp, name), why)
+    made = sonify_clip(clip, found.values[0], found.seconds, found.band_hz, softness)
     files = {
-        name: (flac_bytes(version.samples, rate), version.gain_db, version.lufs, version.true_peak_db, version.said)
+        name: (
+            flac_bytes(version.samples, clip.rate),
+            version.gain_db,
+            version.lufs,
+            version.true_peak_db,
+            version.said,
+        )
         for name, version in made.versions.items()
     }
-    pictures = heat_pictures(found, 0.0, found.duration_s, mono, rate)
-    return Heard(files, made.silent, made.edge_share, pictures)
+    return Heard(files, made.silent, made.edge_share, _pictures(_run, track, target, path, stamp, name))
 
 
 def _badges(found: RelevanceMap, heard: Heard) -> None:
@@ -202,11 +223,11 @@ def _numbers(found: RelevanceMap, heard: Heard, target: str, unit: str) -> None:
 
 def _missing(run: Run, track: str) -> None:
     """No map of this track yet: why, and the button and command that make it; nothing where none can be made."""
+    if why := failures(run).get(track):
+        st.info(f"The reasons for this prediction cannot be heard: {why}", icon=":material/volume_off:")
+        return
     if not explainable(run):
-        st.caption(
-            "The reasons for this run's predictions cannot be heard: that needs a linear model on one network's "
-            "embedding, such as `python -m pipelines train --features musicnn-mtt --model ridge`."
-        )
+        st.caption(f"The reasons for this run's predictions cannot be heard: {_needed(run)}")
         return
     running = _jobs(run.run_id)
     if running and running[0].active:
@@ -223,15 +244,33 @@ def _missing(run: Run, track: str) -> None:
         ended(running[0])
 
 
+def failures(run: Run) -> dict[str, str]:
+    """Tracks that no map could be made of when maps were made, and why."""
+    folder = run.folder / "explanations" / "lrp"
+    return dict(read_about(folder).get("failures", [])) if (folder / FILE).is_file() else {}
+
+
 def explainable(run: Run) -> bool:
     """Whether relevance can be handed on to the sound, as far as a page can tell."""
     about, features = run.about, str(run.about["features"]["name"])
     if about["pipeline"] == "classify":
-        return bool(about.get("weights"))
-    if about["pipeline"] == "midlevel":
-        return bool(about.get("weights")) and about["midlevel"]["main"] != "a2e"
+        return bool(about.get("weights")) or (run.folder / "model" / "network.json").is_file()
     one = bool(about.get("weights")) and "+" not in features and not features.endswith(("-tags", ":mean-std"))
     return about["pipeline"] == "train" and one and about["model"] in ("ridge", "elasticnet")
+
+
+def _needed(run: Run) -> str:
+    """What it would take to hear a run that cannot be heard."""
+    if run.about["pipeline"] == "classify":
+        network = run.about["features"]["name"]
+        return (
+            f"an older version made it and kept no networks. Make it again with `python -m pipelines classify "
+            f"--network {network}`."
+        )
+    return (
+        "that needs a linear model on one network's embedding, such as "
+        "`python -m pipelines train --features musicnn-mtt --model ridge`."
+    )
 
 
 def _jobs(run_id: str) -> list[JobStatus]:
