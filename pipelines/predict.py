@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--over-time",
         default="",
         metavar="OUT.csv",
-        help="also write predictions of every window (path, seconds, target, predicted), for runs on one embedding",
+        help="also write predictions of every window (path, seconds, target, predicted), of runs of finetune or one embedding",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio files of at least 3 s")
 
@@ -43,6 +43,13 @@ def main(arguments: argparse.Namespace) -> int:
         return EXIT_SOME_FAILED if predict_classes.main(run, arguments.files, arguments.over_time) else 0
     if arguments.over_time:
         check_over_time(run, arguments.over_time)
+    if run.about["pipeline"] == "finetune":
+        from pipelines import predict_networks
+
+        workers = arguments.workers or None
+        if arguments.over_time:
+            predict_networks.write_windows(run, arguments.files, workers, arguments.over_time)
+        return say(run.about["targets"], *predict_networks.predict(run, arguments.files, workers))
     facts_file = run.folder / "model" / "model.json"
     if not facts_file.exists():
         raise UserError(
@@ -58,9 +65,12 @@ def main(arguments: argparse.Namespace) -> int:
     )
     if arguments.over_time:
         write_windows(run, arguments)
-    targets = run.about["targets"]
-    header = ["path", *targets, *(f"{target}_{side}" for target in targets for side in ("lower", "upper"))]
-    header += facts.get("qualities", [])  # of runs of midlevel, in the qualities' own units
+    return say(run.about["targets"], rows, failed, facts.get("qualities", []))
+
+
+def say(targets: list[str], rows: list[dict], failed: int, qualities: list[str] | tuple[str, ...] = ()) -> int:
+    """Print the rows as CSV and return the exit code; qualities of runs of midlevel are in their own units."""
+    header = ["path", *targets, *(f"{target}_{side}" for target in targets for side in ("lower", "upper")), *qualities]
     if failed:
         header.append("error")
     writer = csv.DictWriter(sys.stdout, header, restval="", lineterminator="\n")
@@ -129,7 +139,8 @@ def check_over_time(run, out: str) -> None:
     from mer_core.models.reductions import split_reduction
     from mer_core.models.representations import window_part
 
-    if window_part(split_reduction(run.about["features"]["name"])[0]) is None:
+    name = split_reduction(run.about["features"]["name"])[0]
+    if run.about["pipeline"] != "finetune" and window_part(name) is None:
         raise UserError(
             "--over-time needs a run on one embedding pooled by its mean, such as musicnn-msd; "
             f"run {run.run_id!r} has {run.about['features']['name']}"

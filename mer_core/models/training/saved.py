@@ -14,13 +14,12 @@ import numpy as np
 
 from mer_core.errors import UserError
 from mer_core.models.training.networks import Shape, find_network, style_of
-from mer_core.models.training.spectrograms import Spectrograms, even_starts
+from mer_core.models.training.spectrograms import even_windows
 from mer_core.models.training.tuning import Tuned, window_outputs
-from mer_core.models.training.windows import Windows
+from mer_core.models.training.windows import Kept
 
 FILE = "network.json"
 SCHEMA = 1
-STEP_S = 1.0  # between windows, of curves over time
 
 
 @dataclass(frozen=True)
@@ -93,20 +92,25 @@ def _read(path: Path, checksum: str) -> dict:
 
 def predict_table(saved: Saved, table: np.ndarray) -> np.ndarray:
     """(t,) ratings of a track, from its spectrogram (frames, bands)."""
-    return np.mean([_windows(saved, model, table, even=True)[1].mean(axis=0) for model in saved.models], axis=0)
+    windows = even_windows(table, saved.style.frames)
+    return np.mean([_ratings(saved, model, windows).mean(axis=0) for model in saved.models], axis=0)
 
 
 def predict_over_time(saved: Saved, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (w,) s of windows one second apart, and their ratings (w, t)."""
-    found = [_windows(saved, model, table, even=False) for model in saved.models]
-    return found[0][0], np.mean([ratings for _, ratings in found], axis=0)
+    """Centres (w,) s of windows one second apart, and their ratings (w, t); a track shorter than a window has one."""
+    style = saved.style
+    count = 1 + int(max(0, len(table) - style.frames) / style.per_second)
+    starts = np.round(np.arange(count) * style.per_second).astype(int)
+    if len(table) <= style.frames:
+        windows = even_windows(table, style.frames)
+    else:
+        windows = np.stack([table[start : start + style.frames] for start in starts])
+    centres = starts / style.per_second + min(style.seconds, len(table) / style.per_second) / 2
+    return centres, np.mean([_ratings(saved, model, windows) for model in saved.models], axis=0)
 
 
-def _windows(saved: Saved, model: Tuned, table: np.ndarray, even: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (w,) s and ratings (w, t) of a track's windows by one network."""
-    style, rated = saved.style, len(saved.targets)
-    most = 8 if even else max(1, int((len(table) - style.frames) / (STEP_S * style.per_second)) + 1)
-    windows = Windows(Spectrograms(style, {"": table}, ()), most=most)
-    outputs = window_outputs(model.network, 0, windows, "")[:, :rated]
-    starts = even_starts(len(table), style.frames, most)
-    return starts / style.per_second + style.seconds / 2, outputs * model.spread[:rated] + model.centre[:rated]
+def _ratings(saved: Saved, model: Tuned, windows: np.ndarray) -> np.ndarray:
+    """Ratings (w, t) of windows (w, frames, bands) by one network."""
+    rated = len(saved.targets)
+    outputs = window_outputs(model.network, 0, Kept({"": (windows,)}), "")[:, :rated]
+    return outputs * model.spread[:rated] + model.centre[:rated]
