@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--over-time",
         default="",
         metavar="OUT.csv",
-        help="also write predictions of every window (path, seconds, target, predicted), of runs of finetune or one embedding",
+        help="also write predictions of windows (path, seconds, target, predicted); of finetune, or on one embedding",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio files of at least 3 s")
 

@@ -228,3 +228,150 @@ def test_augmentation_keeps_shape_and_most_of_the_window():
         start = int(np.flatnonzero(moved[:, 0] == 0)[0])
         assert start <= 15 and (np.roll(moved, -start, axis=0) == window).all()
     assert (window == np.arange(2000.0).reshape(50, 40)).all()
+
+
+def test_a_training_killed_within_an_epoch_takes_the_same_steps(tmp_path):
+    whole, again = small_network(), small_network()
+    expected = train(whole, batches, held_out, RECIPE, tmp_path / "whole")
+    steps = iter(range(1000))
+
+    def killed(generator):
+        for batch in batches(generator):
+            if next(steps) == 27:  # the fifth epoch's fourth batch
+                raise KeyboardInterrupt
+            yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        train(again, killed, held_out, RECIPE, tmp_path / "halves")
+    fresh = small_network()
+    found = train(fresh, batches, held_out, RECIPE, tmp_path / "halves")
+    assert len(found.rows) == 8 and found.best_score == pytest.approx(expected.best_score, abs=1e-6)
+    for a, b in zip(whole.parameters(), fresh.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_the_network_as_given_comes_back_where_no_epoch_is_better(tmp_path):
+    network = small_network()
+    before = [p.clone() for p in network.parameters()]
+    scores = iter([1.0, 2.0, 3.0])
+    history = train(network, batches, lambda _: next(scores), Recipe(epochs=2), tmp_path, start=True)
+    assert history.best_epoch == -1 and history.best_score == 1.0
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+class Greedy(nn.Module):
+    """Has no memory for more than three rows while it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.Linear(5, 2)
+        nn.init.ones_(self.inside.weight)
+        nn.init.zeros_(self.inside.bias)
+
+    def forward(self, x):
+        if len(x) > 3 and torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            raise torch.OutOfMemoryError("out of memory")
+        return self.inside(x)
+
+
+def test_a_batch_that_does_not_fit_is_cut_and_the_step_stays_the_same(tmp_path):
+    greedy, plain = Greedy(), Greedy()
+    recipe, rows = Recipe(epochs=2, learning_rate=1e-2, loss="mse"), []
+    history = train(greedy, batches, held_out, recipe, tmp_path / "greedy", report=rows.append)
+    assert [row["pieces"] for row in history.rows] == [4, 4]  # of batches of 8: 8, 4, 2 rows
+    train(plain.inside, batches, held_out, recipe, tmp_path / "plain")
+    torch.testing.assert_close(greedy.inside.weight, plain.inside.weight, rtol=1e-5, atol=1e-6)
+
+    class Insatiable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(UserError, match="smaller network"):
+        train(Insatiable(), batches, held_out, recipe, tmp_path / "none")
+
+
+def test_a_full_disk_leaves_the_former_checkpoint(tmp_path, monkeypatch):
+    import errno
+
+    from mer_core.models.training import checkpoints
+
+    saved, save = [0], torch.save
+
+    def full(content, path):
+        saved[0] += 1
+        if saved[0] > 5:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(small_network(), batches, held_out, RECIPE, tmp_path)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+    done = len(checkpoints.read(tmp_path / "last.pt")["history"]["rows"])
+    assert 0 < done < RECIPE.epochs
+    history = train(small_network(), batches, held_out, RECIPE, tmp_path)
+    assert [row["epoch"] for row in history.rows] == list(range(RECIPE.epochs))
+
+
+def test_a_checkpoint_of_another_architecture_names_keys(tmp_path):
+    train(small_network(), batches, held_out, Recipe(epochs=1), tmp_path)
+    with pytest.raises(
+        UserError, match=r"another architecture: it lacks bias, weight; it has 0.bias, 0.weight, 3.bias"
+    ):
+        train(nn.Linear(5, 2), batches, held_out, Recipe(epochs=2), tmp_path)
+
+
+WORKER = """
+import sys, torch
+from torch import nn
+from mer_core.models.training import distributed
+from mer_core.models.training.engine import train
+from mer_core.models.training.recipe import Recipe
+
+assert distributed.start_group() == (sys.argv[2] == "two")
+x = torch.randn(37, 5, generator=torch.Generator().manual_seed(1))
+y = x[:, :2] * 2 + 0.5
+torch.manual_seed(3)
+network = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2))
+
+def batches(generator):
+    for rows in torch.randperm(37, generator=generator).split(8):
+        yield x[rows], y[rows]
+
+recipe = Recipe(epochs=3, learning_rate=1e-2, optimiser="adam", averaging=0.9)
+score = lambda kept: nn.functional.mse_loss(kept(x), y)
+history = train(network, batches, score, recipe, sys.argv[1])
+if distributed.world()[0] == 0:
+    state = {"loss": [row["loss"] for row in history.rows], **network.state_dict()}
+    torch.save(state, sys.argv[1] + "/result.pt")
+"""
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path):
+    """Each of two processes works on half of every batch, also of the last of five rows: sizes 3 and 2."""
+    import os
+    import subprocess
+    import sys
+
+    (tmp_path / "worker.py").write_text(WORKER)
+    results = {}
+    for name, starter in (
+        ("one", [sys.executable]),
+        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        command = [*starter, str(tmp_path / "worker.py"), str(folder), name]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results[name] = torch.load(folder / "result.pt", weights_only=True)
+    assert results["two"]["loss"] == pytest.approx(results["one"]["loss"], abs=1e-5)
+    for key in ("0.weight", "2.bias"):
+        torch.testing.assert_close(results["two"][key], results["one"][key], rtol=1e-4, atol=1e-5)
