@@ -164,6 +164,8 @@ def make_masks(
     if not 0 <= softness <= 1:
         raise ValueError(f"softness is {softness}, expected 0 to 1")
     grid = on_grid(relevance, seconds, band_hz, power.shape, length, rate)
+    used = _used(grid)  # a network hears up to 8 kHz, say, of 22: above, all masks are shut
+    grid, power, bins = grid[used], power[used], len(power)
     size = _energy_quantile(np.abs(grid), power)
     exponent = np.float32(4 ** (0.5 - softness))
     masks, silent = {}, {}
@@ -172,8 +174,17 @@ def make_masks(
         if not np.vdot(part.T, power.T) > 0:
             silent[name] = "nothing raised the prediction" if name == "for" else "nothing lowered the prediction"
             continue
-        masks[name] = _smooth(part if exponent == 1 else part**exponent)
+        mask = np.zeros((grid.shape[1], bins), dtype=np.float32)
+        mask[:, used] = _smooth(part if exponent == 1 else part**exponent).T
+        masks[name] = mask.T
     return masks, silent
+
+
+def _used(grid: np.ndarray) -> slice:
+    """The bins in which a map says anything, and those around them that smoothing reaches."""
+    rows = np.flatnonzero(np.abs(grid).max(axis=1))
+    reach = int(4 * SMOOTH_BINS + 0.5)
+    return slice(max(rows[0] - reach, 0), rows[-1] + reach + 1) if len(rows) else slice(0, 1)
 
 
 def on_grid(
