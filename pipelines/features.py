@@ -21,8 +21,9 @@ class Config:
     layout: str = option("auto", "layout of the folder", ("auto", "deam", "tracks"))
     features: str = option(
         "stats8",
-        "stats8 (2080 columns), stats15 (3900), a table or an embedding, several joined by '+'; with -decorrelated, "
-        "-group-pca or -global-pca behind it, what is left of its columns",
+        "stats8 (2080 columns), stats15 (3900), proxies (mid-level qualities, computed, with their validity), harmony "
+        "(chroma and chords), a table or an embedding, several joined by '+'; with -decorrelated, -group-pca or "
+        "-global-pca behind it, what is left of its columns",
     )
     weights: str = option(
         "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
@@ -53,9 +54,10 @@ def run(config: Config, dataset, writer) -> None:
 
     A reduction adds `reduction`, `spectrum`, `loadings` and `components` (scores of the tracks), those that it has.
     """
+    from mer_core.features.proxies import PROXIES
     from mer_core.models.column_report import STATISTICS, as_in_source, coverage, expected_columns
     from mer_core.models.reductions import split_reduction
-    from mer_core.models.representations import build_representation
+    from mer_core.models.representations import build_representation, parts_of
     from mer_core.runs import describe_dataset
 
     name, reduction = split_reduction(config.features)
@@ -88,6 +90,8 @@ def run(config: Config, dataset, writer) -> None:
         writer.progress(0.85, f"reducing {counts['columns']} columns")
         about["reduction"], metrics["reduction"] = reduce(reduction, table.values, columns, writer)
         lines += reduction_lines(reduction, metrics["reduction"])
+    if "proxies" in parts_of(name):
+        lines += validity(table.values.filter(list(PROXIES)), dataset, writer)
     if config.reproduce_source:
         writer.progress(0.9, "counting by the source's rules")
         metrics["reproduction"] = reproduce(name, table.values, columns, writer)
@@ -122,6 +126,19 @@ def reproduce(name: str, values, columns, writer) -> list[dict]:
     table = against_source(name, values, columns)
     writer.write_table("reproduction", table)
     return table.to_dict("records")
+
+
+def validity(proxies, dataset, writer) -> list[str]:
+    """Write how far proxies follow planted qualities and ratings (`validity.parquet`); lines that say it."""
+    from mer_core.evaluate.validity import proxy_validity
+
+    table = proxy_validity(proxies, dataset)
+    writer.write_table("validity", table)
+    lines = [f"{'proxy':22}{'against':14}{'n':>6}{'r':>8}  95 % interval"]
+    return lines + [
+        f"{row.proxy:22}{row.against:14}{row.n:6}{row.r:8.3f}  [{row.low:.3f}, {row.high:.3f}]"
+        for row in table.itertuples()
+    ]
 
 
 def coverage_lines(counts: dict, rows: list[dict]) -> list[str]:
