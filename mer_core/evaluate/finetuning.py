@@ -17,6 +17,7 @@ from mer_core.errors import UserError
 from mer_core.evaluate.cross_validation import CrossValidation
 from mer_core.evaluate.splits import Split, inner_folds
 from mer_core.models.training.networks import Shape, Trainable, find_network
+from mer_core.models.training.schedule import check_steps
 from mer_core.models.training.spectrograms import Spectrograms, even_starts
 from mer_core.models.training.tuning import (
     Material,
@@ -184,6 +185,7 @@ def with_kept(setup: Setup, corpus: Corpus, start: dict | None, progress: Progre
     from mer_core.models.training.engine import choose_device
 
     network, _ = _begun(setup, corpus.ratings.shape[1], start)
+    check_steps(setup.tuning.steps, len(network.names))
     count = stages_to_keep(network, setup.tuning)
     if not count or network.to_normalise is not None or setup.augment > 0:
         return corpus

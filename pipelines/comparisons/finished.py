@@ -27,9 +27,49 @@ def compare(config, writer) -> None:
     writer.about(**facts, protocol=None, seed=config.seed, compared=[run.run_id for run in runs])
     writer.write_table("comparison", pd.DataFrame(rows))
     writer.write_json("metrics.json", {"schema": 1, "protocol": None, "targets": {}, "pairs": pairs})
+    recipes = recipe_table(runs)
+    if len(recipes):
+        writer.write_table("recipes", recipes)
     leaks = dict.fromkeys(sentence for pair in pairs for sentence in pair["leaks"])
     told = ["A run that leaks is not called better than another.", *leaks] if leaks else []
-    say([*map(_verdict, rows), *told], writer)
+    say([*map(_verdict, rows), *recipe_sentences(recipes), *told], writer)
+
+
+def recipe_table(runs: list):
+    """Networks trained by `finetune` with the same recipe, over their seeds.
+
+    Columns network, schedule, pretrained, target, seeds (number), mean, sd, low, high of R2; empty without such runs.
+    """
+    import pandas as pd
+
+    rows = []
+    for run in runs:
+        training = run.about.get("training")
+        if training is None:
+            continue
+        source = training["pretrained_on"] or {}
+        facts = {"network": run.about["features"]["name"], "schedule": training["schedule"]}
+        facts |= {"pretrained": source.get("dataset", "no"), "seed": run.about["seed"]}
+        for target, parts in run.metrics["targets"].items():
+            rows.append(facts | {"target": target, "r2": parts["all"]["r2"][0]})
+    if not rows:
+        return pd.DataFrame()
+    # Rows are in the order of the command line; so are the recipes.
+    groups = pd.DataFrame(rows).groupby(["network", "schedule", "pretrained", "target"], sort=False)
+    found = groups.agg(
+        seeds=("seed", "nunique"), mean=("r2", "mean"), sd=("r2", "std"), low=("r2", "min"), high=("r2", "max")
+    )
+    return found.reset_index()
+
+
+def recipe_sentences(recipes) -> list[str]:
+    """One sentence for each recipe and target of several seeds."""
+    return [
+        f"{row.network}, {row.schedule}, pretrained on {row.pretrained}: {row.target} R2 {row.mean:.3f}, the mean of "
+        f"{row.seeds} seeds (standard deviation {row.sd:.3f}, from {row.low:.3f} to {row.high:.3f})."
+        for row in recipes.itertuples(index=False)
+        if row.seeds > 1
+    ]
 
 
 def pair_rows(pair: dict) -> list[dict]:

@@ -48,12 +48,18 @@ def read_schedule(text: str, stages: int | None = None) -> tuple[Step, ...]:
                 f"--unfreeze {text}: {after} trains no more than {before} before it; widen from step to step, as in "
                 f"{EXAMPLE}"
             )
-    for step in steps:
-        if stages is not None and step.what not in ("head", "all") and step.trained(stages) > stages:
-            raise UserError(
-                f"--unfreeze {text}: {step.what} is more than the {stages - 1} stages before the head; use all"
-            )
+    if stages is not None:
+        check_steps(steps, stages)
     return steps
+
+
+def check_steps(steps: tuple[Step, ...], stages: int) -> None:
+    """UserError where a step trains more stages than a network has."""
+    for step in steps:
+        if step.what not in ("head", "all") and step.trained(stages) > stages:
+            raise UserError(
+                f"--unfreeze {step}: {step.what} is more than the {stages - 1} stages before the head; use all"
+            )
 
 
 def _step(text: str) -> Step:

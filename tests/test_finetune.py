@@ -1,0 +1,256 @@
+"""The pipeline that trains networks: honest folds, resumed where it was killed, new files predicted, two stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mer_core.datasets.audio import write_flac
+from mer_core.errors import UserError
+from mer_core.evaluate.training_log import TrainingLog, scatter
+from mer_core.models.training.saved import load_networks, predict_table
+from mer_core.models.training.spectrograms import spectrogram_of_file
+from mer_core.runs import read_run
+from pipelines.__main__ import main
+
+RATE = 8000
+SMALL = ["--network", "residual-cnn", "--width", "4", "--n-mels", "24", "--n-fft", "512", "--max-ms", "1000"]
+SMALL += [
+    "--sample-rate",
+    "8000",
+    "--epochs",
+    "3",
+    "--batch-size",
+    "8",
+    "--resamples",
+    "20",
+    "--learning-rate",
+    "0.003",
+]
+
+
+def write_corpus(folder: Path, tracks: int, seed: int) -> Path:
+    """Tones in noise: loud ones are aroused, high ones pleasant; two tracks a group."""
+    random, rows = np.random.default_rng(seed), []
+    folder.mkdir(parents=True)
+    for k in range(tracks):
+        pitch, level, seconds = random.uniform(0, 1), random.uniform(0, 1), random.uniform(1.1, 2.2)
+        time = np.arange(int(seconds * RATE)) / RATE
+        tone = np.sin(2 * np.pi * (200 + 2000 * pitch) * time) * 0.3
+        sound = tone + random.normal(0, 0.01 + 0.3 * level, len(time))
+        write_flac(folder / f"{k:02d}.flac", (0.5 * sound).clip(-1, 1).astype(np.float32), RATE)
+        rows.append((f"{k:02d}", f"{k:02d}.flac", 2 + 6 * pitch, 2 + 6 * level, f"album {k // 2}"))
+    table = pd.DataFrame(rows, columns=["track_id", "path", "valence", "arousal", "group"])
+    table.to_csv(folder / "tracks.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A corpus, another one, and a run of each option that needs one."""
+    root = tmp_path_factory.mktemp("finetune")
+    one, _ = write_corpus(root / "one", 24, 1), write_corpus(root / "other", 20, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MER_ARTIFACTS", str(root / "artifacts"))
+        assert main(["finetune", "--dataset", str(one), *SMALL, "--run-id", "base"]) == 0
+    return root
+
+
+@pytest.fixture
+def runs(made, monkeypatch):
+    monkeypatch.setenv("MER_ARTIFACTS", str(made / "artifacts"))
+    return made
+
+
+def test_every_track_is_tested_by_a_network_that_knows_no_track_of_its_group(runs):
+    run = read_run("base")
+    table = run.predictions
+    assert len(table) == 48 and table["predicted"].notna().all() and (table["lower"] <= table["predicted"]).all()
+    assert run.tracks.groupby("group")["fold"].nunique().max() == 1 and run.tracks["fold"].nunique() == 5
+    assert run.about["training"]["schedule"] == "all:3" and run.about["weights"] is None
+    wide = table.pivot(index="track_id", columns="target")
+    for target, parts in run.metrics["targets"].items():
+        true, predicted = wide["true"][target], wide["predicted"][target]
+        r2 = 1 - ((true - predicted) ** 2).sum() / ((true - true.mean()) ** 2).sum()
+        assert parts["all"]["r2"][0] == pytest.approx(r2, abs=1e-9)
+        unit = run.metrics["unit"][target]
+        assert unit["mae"] == pytest.approx((true - predicted).abs().mean() / 8, abs=1e-9)
+    curves = run.table("curves")
+    assert len(curves) == 15 and curves["score"].gt(0).all() and curves["loader_share"].between(0, 1).all()
+    dynamic = run.table("dynamic")
+    means = dynamic.groupby(["track_id", "target"])["predicted"].mean().unstack()
+    pd.testing.assert_frame_equal(means, wide["predicted"], check_names=False, check_exact=False, atol=1e-9)
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(runs, monkeypatch):
+    from mer_core.models.training import windows
+
+    draw, calls = windows.Windows.draw, iter(range(10_000))
+
+    def killed(self, tracks, random):
+        if next(calls) == 19:  # in the third fold
+            raise KeyboardInterrupt
+        return draw(self, tracks, random)
+
+    options = ["finetune", "--dataset", str(runs / "one"), *SMALL, "--run-id", "again"]
+    monkeypatch.setattr(windows.Windows, "draw", killed)
+    assert main(options) == 130 and not (runs / "artifacts" / "runs" / "again").exists()
+    monkeypatch.setattr(windows.Windows, "draw", draw)
+    assert main(options) == 0
+    assert read_run("again").metrics == read_run("base").metrics
+    assert len(read_run("again").table("curves")) < 15  # what was done before was not done again
+    assert not list((runs / "artifacts" / "cache" / "training").iterdir())
+
+
+def test_new_files_get_the_mean_of_all_networks(runs, capsys, tmp_path):
+    file, out = str(runs / "one" / "03.flac"), tmp_path / "curve.csv"
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    capsys.readouterr()
+    assert main(["predict", "--run", "base", "--over-time", str(out), file, str(tmp_path / "bad.wav")]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("path,valence,arousal,valence_lower") and "bad.wav is not audio" in lines[2]
+    saved = load_networks(read_run("base").folder / "model")
+    assert len(saved.models) == 5
+    table = spectrogram_of_file(file, saved.style)
+    single = [predict_table(type(saved)(**{**vars(saved), "models": (model,)}), table) for model in saved.models]
+    expected = np.clip(np.mean(single, axis=0), 1, 9)
+    assert [float(cell) for cell in lines[1].split(",")[1:3]] == pytest.approx(expected, abs=1e-4)
+    curve = pd.read_csv(out)
+    assert set(curve["target"]) == {"valence", "arousal"} and curve["seconds"].between(0, 2.2).all()
+
+
+def test_networks_are_stored_without_code_and_checked(runs):
+    folder = read_run("base").folder / "model"
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json"}
+    file = sorted(folder.glob("*.safetensors"))[0]
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content[:-1] + b"x")
+        with pytest.raises(UserError, match="another checksum"):
+            load_networks(folder)
+    finally:
+        file.write_bytes(content)
+
+
+def test_leaky_pieces_say_so(runs):
+    options = ["finetune", "--dataset", str(runs / "one"), *SMALL, "--protocol", "leaky-chunks"]
+    assert main([*options, "--epochs", "1", "--run-id", "leaky"]) == 0
+    run = read_run("leaky")
+    assert {leak["kind"] for leak in run.about["leaks"]} >= {"chunk", "track"}
+    assert len(run.predictions) == 48 and run.metrics["chunks"]["targets"]["valence"]["all"]["n"] == 72
+
+
+def test_two_stages(runs, capsys):
+    options = ["finetune", "--dataset", str(runs / "one"), *SMALL, "--epochs", "1", "--pretrain-epochs", "1"]
+    assert main([*options, "--pretrain", str(runs / "other"), "--run-id", "after"]) == 0
+    about = read_run("after").about
+    assert about["training"]["pretrained_on"]["tracks"] == 20 and "after other" in about["model"]
+    assert any("Pretrained on other" in note for note in about["notes"])
+    assert set(read_run("after").table("curves")["phase"]) == {"pretraining", "fine-tuning"}
+    elsewhere = ["finetune", "--dataset", str(runs / "other"), *SMALL, "--epochs", "1", "--pretrain", "after"]
+    assert main([*elsewhere, "--run-id", "third"]) == 0
+    assert read_run("third").about["training"]["pretrained_on"]["run"] == "after"
+    for wrong, said in (
+        (str(runs / "one"), "data set itself"),
+        ("after", "this very data set"),
+        ("nowhere", "no finished"),
+    ):
+        assert main([*options, "--pretrain", wrong, "--run-id", "wrong"]) == 2
+        assert said in capsys.readouterr().err
+    assert main([*elsewhere, "--width", "8", "--run-id", "wrong"]) == 2
+    assert "another network" in capsys.readouterr().err
+
+
+def test_recipes_are_compared_over_seeds(runs, capsys):
+    options = ["finetune", "--dataset", str(runs / "one"), *SMALL, "--epochs", "1"]
+    for seed in ("1", "2"):
+        assert main([*options, "--seed", seed, "--run-id", f"seed-{seed}"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "--runs", "seed-1,seed-2,base", "--resamples", "20", "--run-id", "recipes"]) == 0
+    table = read_run("recipes").table("recipes")
+    assert table["schedule"].tolist() == ["all:1", "all:1", "all:3", "all:3"] and table["seeds"].tolist() == [
+        2,
+        2,
+        1,
+        1,
+    ]
+    each = [read_run(f"seed-{seed}").metrics["targets"]["valence"]["all"]["r2"][0] for seed in (1, 2)]
+    row = table.iloc[0]
+    assert row["target"] == "valence" and row["mean"] == pytest.approx(np.mean(each))
+    assert row["sd"] == pytest.approx(abs(each[0] - each[1]) / np.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--network", "resnet"], "--network resnet is unknown"),
+        (["--unfreeze", "head:3"], "both say how long"),
+        (["--learning-rate", "-1"], "--learning-rate"),
+        (["--n-fft", "4"], "--n-fft 4 is too small"),
+        (["--targets", "joy"], "joy"),
+        (["--teacher", "stats8"], "is no embedding"),
+        (["--resamples", "0"], "--resamples 0"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(runs, capsys, options, said):
+    assert main(["finetune", "--dataset", str(runs / "one"), *SMALL, *options, "--run-id", "wrong"]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error:") and said in last
+
+
+def test_a_head_that_cannot_be_solved_is_told(runs, capsys):
+    options = ["finetune", "--dataset", str(runs / "one"), *SMALL[: SMALL.index("--epochs")], "--run-id", "wrong"]
+    for schedule, said in (("head", "linear heads"), ("head:1,last-2", "no step"), ("last-9:2", "stages before the head")):
+        assert main([*options, "--unfreeze", schedule]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_deezer_lists_need_previews_that_the_user_brings(tmp_path, real_data):
+    from mer_core.datasets.deezer import is_deezer, load_deezer
+
+    lists = real_data("deezer")
+    assert is_deezer(lists)
+    with pytest.raises(UserError, match="--pretrain-audio"):
+        load_deezer(lists)
+    (tmp_path / "some song.mp3").write_bytes(b"x")
+    with pytest.raises(UserError, match="dzr_sng_id"):
+        load_deezer(lists, tmp_path)
+    for name in ("532171", "213754", "216237"):
+        (tmp_path / f"{name}.mp3").write_bytes(b"x")
+    found = load_deezer(lists, tmp_path)
+    assert found.tracks["part"].to_dict() == {"213754": "train", "216237": "validation", "532171": "test"}
+    assert found.tracks.loc["532171", "group"] == "Fiona Apple"
+    assert found.ratings.loc["532171"].tolist() == pytest.approx([-0.420759114214, 0.75464367831])
+    assert sum(int(sentence.split()[0]) for sentence in found.report.missing) == 18644 - 3
+
+
+def test_epochs_are_logged_for_the_app_and_for_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    random = np.random.default_rng(0)
+    true = random.normal(size=(30, 2))
+    outputs = true + random.normal(0, 0.5, (30, 2))
+    with TrainingLog(tmp_path, ("valence", "arousal")) as log:
+        for epoch in range(6):
+            row = {"epoch": epoch, "step": 0, "fold": "1", "loss": 1.0 / (epoch + 1), "score": 0.5, "seconds": 2.0}
+            log.add(row | {"loader_share": 0.5 if epoch == 0 else 0.1, "outputs": outputs, "errors": outputs - true})
+    rows = [json.loads(line) for line in (tmp_path / "curves.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(6))
+    explained = 1 - ((outputs - true) ** 2).sum(axis=0) / ((true - true.mean(axis=0)) ** 2).sum(axis=0)
+    assert rows[0]["r2_arousal"] == pytest.approx(explained[1])
+    assert rows[0]["pearson_valence"] == pytest.approx(np.corrcoef(true[:, 0], outputs[:, 0])[0, 1])
+    assert "10.0%" in log.summary()
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx([1 / (k + 1) for k in range(6)])
+    assert {"error/valence", "error/arousal"} == set(events.Tags()["histograms"])
+    assert [event.step for event in events.Images("scatter/valence")] == [0, 5]
+
+
+def test_a_scatter_picture_has_high_ratings_at_the_top_right():
+    picture = scatter(np.array([[2.99]]), np.array([[2.99]]), 0)[0]
+    assert picture[0, -1] == 1 and (picture == 1).sum() == 1
