@@ -10,13 +10,12 @@ and what else makes a performance from some 1200 rendered clips of other pieces 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mer_core.errors import UserError
 from pipelines import option
 
 NETWORKS = ("vit", "residual-cnn")
-FINE_EPOCHS = 12  # of a network that was pretrained
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Config:
     pretrain: str = option(
         "", "corpus of other music on which vit or residual-cnn learns first: 'composed', or a folder like --dataset"
     )
-    epochs: int = option(0, "at most, of a network that is trained (0: 40, or 12 where it was pretrained)")
+    epochs: int = option(0, "at most, of a network that is trained (0: 40, or 30 of --pretrain)")
     seed: int = option(42, "seed of folds, training and resampling")
     resamples: int = option(1000, "bootstrap resamples (over groups) of each interval")
     workers: int = option(0, "threads (0: one per core)")
@@ -116,31 +115,32 @@ def classified(config: Config, dataset, classes, folder: str, writer) -> Found:
 def _by_own_network(config: Config, dataset, classes, folder: str, writer) -> Found:
     from mer_core.evaluate.happy_sad import classify_spectrograms
     from mer_core.evaluate.own_networks import builder
-    from mer_core.evaluate.pretraining import audible
+    from mer_core.evaluate.pretraining import audible, classify_taught
     from mer_core.evaluate.splits import grouped_kfold
     from mer_core.models.training.spectrograms import STYLES, load_spectrograms
     from pipelines.train import stage
 
     first = taught(config, dataset, writer) if config.pretrain else None
-    done = 0.5 if first else 0.0
+    done = 0.65 if first else 0.0
     style, workers = STYLES[config.network], config.workers or None
     sounds = audible(load_spectrograms(dataset, style, workers, stage(writer, done, done + 0.05)))
     groups = dataset.tracks["group"]
     labels = classes.labels[classes.labels.index.isin(sounds.tables)]
     split = grouped_kfold(groups[labels.index], dataset.ratings.loc[labels.index], 5, config.seed)
-    target = "valence" if config.classes == "valence" else None
+    if first:
+        result = classify_taught(first, sounds, labels, groups, split)
+        return Found(labels, groups[labels.index], split, result, sounds, sounds.failures, first.facts)
     result = classify_spectrograms(
-        first.start(config.network, target) if first else builder(config.network),
+        builder(config.network),
         sounds,
         labels,
         groups,
         split,
         recipe_of(config),
         folder,
-        progress=stage(writer, done + 0.05, 0.7),
+        progress=stage(writer, 0, 0.7),
     )
-    facts = first.facts if first else None
-    return Found(labels, groups[labels.index], split, result, sounds, sounds.failures, facts)
+    return Found(labels, groups[labels.index], split, result, sounds, sounds.failures)
 
 
 def taught(config: Config, dataset, writer):
@@ -155,11 +155,13 @@ def taught(config: Config, dataset, writer):
     reading = stage(writer, 0.1, 0.2)
     sounds = audible(load_spectrograms(corpus, STYLES[config.network], config.workers or None, reading))
 
-    def report(row: dict) -> None:
-        done = (row["epoch"] + 1) / RECIPE.epochs
-        writer.progress(0.2 + 0.3 * done, f"pretraining, epoch {row['epoch'] + 1}: error {row['score']:.3f}")
+    recipe = replace(RECIPE, seed=config.seed, epochs=config.epochs or RECIPE.epochs)
 
-    first = pretrain(config.network, corpus, sounds, config.seed, report)
+    def report(row: dict) -> None:
+        done = (row["epoch"] + 1) / recipe.epochs
+        writer.progress(0.2 + 0.45 * done, f"pretraining, epoch {row['epoch'] + 1}: error {row['score']:.3f}")
+
+    first = pretrain(config.network, corpus, sounds, recipe, report)
     heard = ", ".join(f"{name} {value:.2f}" for name, value in first.facts["heard"].items() if value is not None)
     writer.log(f"pretrained on {corpus.name}; correlation on its pieces that were held out: {heard}")
     return first
@@ -169,11 +171,11 @@ def recipe_of(config: Config):
     """How networks are trained here: small data, so small steps and a moving average."""
     from mer_core.models.training.recipe import Recipe
 
-    epochs = config.epochs or (FINE_EPOCHS if config.pretrain else 40)
+    epochs = config.epochs or 40
     return Recipe(
         epochs=epochs,
         batch_size=16,
-        learning_rate=1e-4 if config.pretrain else 1e-3,
+        learning_rate=1e-3,
         weight_decay=1e-2,
         loss="cross-entropy",
         schedule="cosine",
