@@ -79,11 +79,18 @@ def build_targets(
     from mer_core.features import build_features
 
     table = build_features("proxies", dataset, workers, progress)
-    names = [name for name in SEVEN if name in table.values]
-    found = checked("proxies", table.values[names], "estimators of mer_core.features.proxies", dataset)
-    lost = [name.replace("_", " ") for name in SEVEN if name not in table.values]
-    said = (f"No estimator of {', '.join(lost)} was found valid, so the bottleneck is without.",) if lost else ()
-    return replace(found, notes=(*found.notes, *said, *table.notes))
+    values = table.values[[name for name in SEVEN if name in table.values]]
+    undefined = values.isna()
+    values = values.fillna(values.min())  # such as the rhythm of a clip in which hardly a note begins: the simplest
+    found = checked("proxies", values, "estimators of mer_core.features.proxies", dataset)
+    said = [
+        f"{name.replace('_', ' ')} is not defined for {count} tracks, which were given the lowest value."
+        for name, count in undefined.sum().items()
+        if count
+    ]
+    if lost := [name.replace("_", " ") for name in SEVEN if name not in values]:
+        said.append(f"No estimator of {' and '.join(lost)} was found valid, so the bottleneck is without.")
+    return replace(found, notes=(*found.notes, *said))
 
 
 def transferred_qualities(

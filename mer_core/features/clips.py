@@ -11,7 +11,7 @@ import pandas as pd
 
 from mer_core import compute
 from mer_core.errors import UserError
-from mer_core.features import cache, harmony, proxies
+from mer_core.features import cache, harmony, note_profile, proxies
 from mer_core.features.llds import reason
 from mer_core.features.notes import RATE
 
@@ -45,6 +45,7 @@ CLIP_FEATURES = {
         harmony.harmony_of,
         harmony.VERSION,
     ),
+    "notes": ClipFeatures(note_profile.COLUMNS, note_profile.note_profile, note_profile.VERSION),
 }
 
 
