@@ -30,6 +30,7 @@ PIPELINES = {
 }
 COMMANDS = {
     "predict": "pipelines.predict",
+    "augmentation": "pipelines.augmentation",
     "list": "pipelines.list",
     "show": "pipelines.show",
     "backbones": "pipelines.backbones",

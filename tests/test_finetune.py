@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fixture_runs import write_job
+from test_pages import shown, text_of
 
 from mer_core.datasets.audio import write_flac
 from mer_core.errors import UserError
 from mer_core.evaluate.training_log import TrainingLog, scatter
 from mer_core.models.training.saved import load_networks, predict_table
 from mer_core.models.training.spectrograms import spectrogram_of_file
+from mer_core.plots.training import training_curves
 from mer_core.runs import read_run
 from pipelines.__main__ import main
 
@@ -204,7 +207,11 @@ def test_mistakes_are_told_in_one_line(runs, capsys, options, said):
 
 def test_a_head_that_cannot_be_solved_is_told(runs, capsys):
     options = ["finetune", "--dataset", str(runs / "one"), *SMALL[: SMALL.index("--epochs")], "--run-id", "wrong"]
-    for schedule, said in (("head", "linear heads"), ("head:1,last-2", "no step"), ("last-9:2", "stages before the head")):
+    for schedule, said in (
+        ("head", "linear heads"),
+        ("head:1,last-2", "no step"),
+        ("last-9:2", "stages before the head"),
+    ):
         assert main([*options, "--unfreeze", schedule]) == 2
         assert said in capsys.readouterr().err
 
@@ -254,3 +261,42 @@ def test_epochs_are_logged_for_the_app_and_for_tensorboard(tmp_path):
 def test_a_scatter_picture_has_high_ratings_at_the_top_right():
     picture = scatter(np.array([[2.99]]), np.array([[2.99]]), 0)[0]
     assert picture[0, -1] == 1 and (picture == 1).sum() == 1
+
+
+def test_the_training_page_shows_curves_steps_and_augmentation(runs):
+    app = shown("pages/training.py", run="base")
+    assert not app.exception and not app.error
+    assert "schedule **all:3**" in text_of(app) and "How to read this" in text_of(app)
+    (steps,) = (frame.value for frame in app.dataframe if "parameters trained" in frame.value)
+    assert steps["step"].tolist() == ["all:3"] and steps["epochs (mean of folds)"].tolist() == [3]
+    app.toggle(key="preview").set_value(True).run()
+    assert not app.exception and not app.error and len(app.get("image")) == 3
+
+
+def test_the_training_page_follows_what_runs_now(artifacts):
+    write_job(artifacts, "job-9", "running", "fold 2, epoch 3")
+    status = artifacts / "jobs" / "job-9" / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"pipeline": "finetune"}))
+    row = {"phase": "fine-tuning", "fold": "0", "step": 0, "epoch": 0, "loss": 1.0, "score": 0.9, "learning_rate": 0.1}
+    (artifacts / "jobs" / "job-9" / "curves.jsonl").write_text(json.dumps(row) + "\n" + '{"phase": "fine')
+    app = shown("pages/training.py")
+    assert not app.exception and "Now: job-9" in text_of(app) and len(app.get("plotly_chart")) == 1
+    status.unlink()
+    assert "No network was trained yet" in text_of(shown("pages/training.py"))
+
+
+def test_curves_count_epochs_over_the_steps_of_each_fold():
+    rows = [("0", 0, 0), ("0", 0, 1), ("0", 1, 0), ("1", 0, 0), ("1", 1, 0), ("1", 1, 1)]
+    table = pd.DataFrame(rows, columns=["fold", "step", "epoch"]).assign(phase="fine-tuning", score=1.0)
+    figure = training_curves(table, "score", False)
+    assert [list(line.x) for line in figure.data] == [[1, 2, 3], [1, 2, 3]]
+    assert sorted(shape.x0 for shape in figure.layout.shapes) == [1.5, 2.5]
+
+
+def test_augmentation_of_a_track_is_written(runs, tmp_path, capsys):
+    out = str(tmp_path / "three.npy")
+    assert main(["augmentation", "--run", "base", "--track", "03", "--seed", "4", "--out", out]) == 0
+    given, moved, covered = np.load(out)
+    assert sorted(given.mean(axis=1)) == pytest.approx(sorted(moved.mean(axis=1))) and (covered != moved).any()
+    assert main(["augmentation", "--run", "base", "--track", "none", "--out", out]) == 2
+    assert "not in run" in capsys.readouterr().err

@@ -224,6 +224,10 @@ def test_outputs_of_frozen_stages_are_kept(sounds, tmp_path, monkeypatch):
         np.testing.assert_allclose(found, cover_outputs(network, 0, windows, [track]), atol=1e-5)
     (drawn,) = kept.draw(["t0", "t1"], np.random.default_rng(0))
     assert drawn.shape == (2, 2, 12)
+    deeper = keep_outputs(network, 3, windows, tmp_path)  # from what is kept of the second stage
+    np.testing.assert_allclose(
+        cover_outputs(network, 3, deeper, ["t4"]), cover_outputs(network, 0, windows, ["t4"]), atol=1e-5
+    )
     monkeypatch.setattr(Staged, "forward", None)  # the second time nothing is run
     again = keep_outputs(network, 2, windows, tmp_path)
     np.testing.assert_array_equal(again.cover("t3")[0], kept.cover("t3")[0])

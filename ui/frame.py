@@ -24,6 +24,7 @@ PAGES = (
     ("pages/track.py", "Track", ":material/graphic_eq:"),
     ("pages/midlevel.py", "Mid-level", ":material/piano:"),
     ("pages/backbones.py", "Backbones", ":material/hearing:"),
+    ("pages/training.py", "Training", ":material/show_chart:"),
     ("pages/runs.py", "Runs", ":material/play_circle:"),
 )
 FEW_TRACKS = 60

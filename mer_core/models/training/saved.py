@@ -56,13 +56,27 @@ def save_networks(
     (folder / FILE).write_text(text, encoding="utf-8")
 
 
-def load_networks(folder: Path) -> Saved:
-    """Read what `save_networks` wrote; UserError for files that are missing, damaged or of another network."""
-    about = json.loads((folder / FILE).read_text(encoding="utf-8"))
+def load_about(folder: Path) -> dict:
+    """`network.json`; UserError where there is none or another version wrote it."""
+    try:
+        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / FILE} cannot be read ({error}); make the run again") from None
     if about.get("schema") != SCHEMA:
         raise UserError(
             f"{folder / FILE} has schema {about.get('schema')!r}, expected {SCHEMA}: another version wrote it"
         )
+    return about
+
+
+def style_of_about(about: dict) -> object:
+    """Style of the spectrograms that the networks of a `network.json` take."""
+    return style_of(about["network"], Shape(**about["shape"]), about["seconds"])
+
+
+def load_networks(folder: Path) -> Saved:
+    """Read what `save_networks` wrote; UserError for files that are missing, damaged or of another network."""
+    about = load_about(folder)
     shape, models = Shape(**about["shape"]), []
     for entry in about["rounds"]:
         state = _read(folder / entry["file"], entry["sha256"])

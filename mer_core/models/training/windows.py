@@ -100,33 +100,38 @@ def keep_outputs(
         len(even_starts(len(table), windows.spectrograms.style.frames, windows.most)) for table in tables.values()
     ]
     ends = np.concatenate([[0], np.cumsum(counts)])
-    address = folder / f"{network_name(network, stop)}-{_digest(network, stop, windows)}"
-    if not address.is_dir() and not _run_stages(network, stop, windows, ends, address, report):
-        return None
-    files = [np.load(path, mmap_mode="r") for path in sorted(address.glob("part-*.npy"))]
-    found = {track: tuple(file[ends[i] : ends[i + 1]] for file in files) for i, track in enumerate(tables)}
-    return Kept(found, windows.per_track)
+    names = _addresses(network, windows)
+
+    def read(count: int) -> Kept:
+        files = [np.load(path, mmap_mode="r") for path in sorted((folder / names[count - 1]).glob("part-*.npy"))]
+        found = {track: tuple(file[ends[i] : ends[i + 1]] for file in files) for i, track in enumerate(tables)}
+        return Kept(found, windows.per_track)
+
+    if not (folder / names[stop - 1]).is_dir():
+        first = next((count for count in range(stop - 1, 0, -1) if (folder / names[count - 1]).is_dir()), 0)
+        source = read(first) if first else windows  # from what another schedule has left here
+        if not _run_stages(network, (first, stop), source, list(tables), ends, folder / names[stop - 1], report):
+            return None
+    return read(stop)
 
 
-def network_name(network: object, stop: int) -> str:
-    """Of the folder: the last stage that is run."""
-    return f"to-{network.names[stop - 1]}"
-
-
-def _digest(network: object, stop: int, windows: Windows) -> str:
-    """Sixteen hex digits that change with the stages' weights, and with any spectrogram."""
-    digest = hashlib.sha256(repr((network.names[:stop], windows.spectrograms.style, windows.most)).encode())
-    for name in network.names[:stop]:
-        for tensor in network.stages[name].state_dict().values():
-            digest.update(tensor.detach().cpu().numpy().tobytes())
+def _addresses(network: object, windows: Windows) -> list[str]:
+    """Folder of what each stage gives: its name, and digits that change with any weight so far or any spectrogram."""
+    digest = hashlib.sha256(repr((windows.spectrograms.style, windows.most)).encode())
     for track, table in windows.spectrograms.tables.items():
         digest.update(track.encode())
         digest.update(np.ascontiguousarray(table).tobytes())
-    return digest.hexdigest()[:16]
+    found = []
+    for name in network.names:
+        digest.update(name.encode())
+        for tensor in network.stages[name].state_dict().values():
+            digest.update(tensor.detach().cpu().numpy().tobytes())
+        found.append(f"to-{name}-{digest.hexdigest()[:16]}")
+    return found
 
 
-def _run_stages(network, stop: int, windows: Windows, ends: np.ndarray, address: Path, report) -> bool:
-    """Run the stages over all tracks and write their outputs; False where these would be too large."""
+def _run_stages(network, span: tuple[int, int], source, tracks: list[str], ends, address: Path, report) -> bool:
+    """Run stages over what `source` has of all tracks and write their outputs; False where these would be too large."""
     import torch
 
     device, files = next(network.parameters()).device, []
@@ -134,10 +139,11 @@ def _run_stages(network, stop: int, windows: Windows, ends: np.ndarray, address:
     network.eval()
     try:
         with torch.inference_mode():
-            for number, track in enumerate(windows.spectrograms.tables):
-                outputs = [
-                    network(x.to(device), 0, stop) for x in torch.from_numpy(windows.cover(track)[0]).split(AT_ONCE)
-                ]
+            for number, track in enumerate(tracks):
+                batches = zip(
+                    *(torch.from_numpy(part).to(device).split(AT_ONCE) for part in source.cover(track)), strict=True
+                )
+                outputs = [network(batch if len(batch) > 1 else batch[0], *span) for batch in batches]
                 outputs = [output if isinstance(output, tuple) else (output,) for output in outputs]
                 arrays = [torch.cat(column).float().cpu().numpy() for column in zip(*outputs, strict=True)]
                 if not files:
@@ -146,7 +152,7 @@ def _run_stages(network, stop: int, windows: Windows, ends: np.ndarray, address:
                     files = _files(partial, int(ends[-1]), arrays)
                 for file, array in zip(files, arrays, strict=True):
                     file[ends[number] : ends[number + 1]] = array
-                report((number + 1) / len(ends[1:]))
+                report((number + 1) / len(tracks))
         for file in files:
             file.flush()
         os.replace(partial, address)
