@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mer_core.features.notes import HOP, LOWEST, NOTES, RATE, level, note_strengths, onset_times
-from mer_core.features.proxies import PROFILES, PROXIES, proxies_of
+from mer_core.features.proxies import PROFILES
 
 VERSION = 1  # raise it with whatever changes a value
 THRESHOLDS = (0.2, 0.35, 0.5)  # of a note's strength, from which it counts
@@ -44,7 +44,6 @@ def _families() -> dict[str, list[str]]:
     rhythm += [f"ratio {number}" for number in range(len(RATIOS) - 1)] + [f"entropy {width:g}" for width in WIDTHS]
     rhythm += [f"{name} {number}" for number in range(len(PERIODS_S)) for name in ("period", "beats", "pulse")]
     return {
-        "proxy": [f"proxy {name}" for name in PROXIES],
         "melody": [f"{name} {threshold:g}" for threshold in THRESHOLDS for name in line],
         "chords": [f"{name} {threshold:g}" for threshold in THRESHOLDS for name in chords],
         "key": [*(f"{name} {threshold:g}" for threshold in (0.0, *THRESHOLDS) for name in key), "chroma kept"],
@@ -63,8 +62,7 @@ def note_profile(samples: np.ndarray) -> dict[str, float]:
     samples : (n,) float, mono, at `notes.RATE`
     """
     steady, quick = note_strengths(samples), note_strengths(samples, bandwidth=8.0, decay=0.6)
-    onsets = onset_times(samples)
-    found = {f"proxy {name}": value for name, value in proxies_of(samples).items()}
+    onsets, found = onset_times(samples), {}
     for threshold in THRESHOLDS:
         found |= {f"{name} {threshold:g}": value for name, value in _line(quick, onsets, threshold).items()}
         found |= {f"{name} {threshold:g}": value for name, value in _chords(quick > threshold).items()}
