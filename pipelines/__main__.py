@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import signal
 import sys
 import typing
@@ -86,12 +87,30 @@ def run_pipeline(name: str, arguments: list[str]) -> int:
     from mer_core.runs import new_run_id, read_run
 
     run_id = parsed.run_id or new_run_id(name, *module.words(config), config=config)
+    if rank := int(os.environ.get("RANK", "0")):  # a helper that torchrun has started; the first process reports
+        return help_along(module, config, name, f"{run_id}-process-{rank}")
     with Job(run_id, name, tuple(arguments)) as job:
         run_id = module.execute(config, job, run_id)
     if parsed.json:
         print(json.dumps(read_run(run_id).metrics, indent=1))
     else:
         print(f"run: {read_run(run_id).folder}")
+    return 0
+
+
+def help_along(module, config: object, name: str, run_id: str) -> int:
+    """Do the same work as the first of several processes and leave nothing behind."""
+    import shutil
+
+    from mer_core.jobs import Job
+    from mer_core.runs import runs_root
+
+    with Job(run_id, name, echo=False) as job:
+        try:
+            module.execute(config, job, run_id)
+        finally:
+            shutil.rmtree(runs_root() / run_id, ignore_errors=True)
+    shutil.rmtree(job.folder, ignore_errors=True)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 A network per fold, stopped on whole groups of its training part and tested on groups it has not seen. Pretrained ones
 are unfrozen step by step (`--unfreeze head,last-2:15`), and any can be pretrained on another data set (`--pretrain`). A
-run that was killed goes on with the epoch it was in when it is started again with the same options.
+run that was killed goes on with the epoch it was in when it is started again with the same options. Several
+accelerators: torchrun --nproc-per-node N -m pipelines finetune ...; each works on its share of every batch.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ def words(config: Config) -> tuple[str, ...]:
 def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 1.0)) -> str:
     """Load the dataset, make the run folder, fill it; return the run's id."""
     from mer_core.datasets import load
+    from mer_core.models.training import distributed
     from mer_core.runs import RunWriter
 
+    distributed.start_group()
     setup = setup_of(config)
     with RunWriter(run_id, "finetune", config, job, span) as writer:
         writer.progress(0.0, f"loading {config.dataset}")
@@ -81,6 +84,7 @@ def run(config: Config, dataset, writer, setup=None) -> None:
 
     from mer_core.evaluate.finetuning import fit_rounds
     from mer_core.evaluate.training_log import TrainingLog
+    from mer_core.models.training.distributed import wait_for_all
     from mer_core.models.training.engine import choose_device
     from pipelines import finetune_data, finetune_files
     from pipelines.train import check_resamples, stage
@@ -106,6 +110,7 @@ def run(config: Config, dataset, writer, setup=None) -> None:
         )
     say(log.summary())
     finetune_files.write(config, setup, dataset, data, corpus, found, log, source, writer)
+    wait_for_all()
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -32,6 +32,8 @@ def shared(network: nn.Module) -> nn.Module:
     if world()[1] == 1:
         return network
     device = next(network.parameters()).device
+    if device.type == "cuda":  # batch norms see the whole batch; on processors each sees its process's share
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return nn.parallel.DistributedDataParallel(
         network, device_ids=[device.index] if device.type == "cuda" else None, find_unused_parameters=True
     )
@@ -57,6 +59,17 @@ def mean_over_processes(value: float) -> float:
         total = total.cuda()
     distributed.all_reduce(total)
     return float(total) / world()[1]
+
+
+def agreed(value: float) -> float:
+    """The value that the first process has, so that all decide alike."""
+    if world()[1] == 1:
+        return value
+    first = torch.tensor(value, dtype=torch.float64)
+    if distributed.get_backend() == "nccl":
+        first = first.cuda()
+    distributed.broadcast(first, 0)
+    return float(first)
 
 
 def wait_for_all() -> None:

@@ -300,7 +300,8 @@ def _score(state: _State, validate: Callable[[nn.Module], float | dict]) -> dict
     with torch.inference_mode():
         found = validate(network)
     found = found if isinstance(found, dict) else {"score": float(found)}
-    return found | {"score": math.inf if math.isnan(found["score"]) else found["score"]}
+    score = distributed.agreed(found["score"])
+    return found | {"score": math.inf if math.isnan(score) else score}
 
 
 def _save(content: dict, path: Path) -> None:

@@ -155,7 +155,8 @@ def _run_stages(network, span: tuple[int, int], source, tracks: list[str], ends,
                 report((number + 1) / len(tracks))
         for file in files:
             file.flush()
-        os.replace(partial, address)
+        if not address.is_dir():  # another process may have been faster
+            os.replace(partial, address)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return True
