@@ -57,22 +57,30 @@ def page_of(run) -> None:
     groups = group_table(run)
     if groups is not None:
         summary(run, groups)
-        st.plotly_chart(
-            figures.group_bars(groups, dark()),
-            key="groups",
-            config={"displayModeBar": False},
-            alt="Number of columns in each perceptual group, kept and dropped",
-        )
-        how_to_read(
-            "Every bar is a group of columns that may stand for one musical quality. A column is dropped where an "
-            f"earlier one of its group tells nearly the same (|r| above .95). {PROXY}"
-        )
+        if groups["columns"].max() > 1 or has(run, "reduction"):
+            group_sizes(groups)
+    if has(run, "validity"):
+        validity(run)
     if has(run, "columns"):
         all_columns(run)
     if has(run, "reduction"):
         dropped(run)
     if has(run, "spectrum"):
         components(run)
+
+
+def group_sizes(groups: pd.DataFrame) -> None:
+    """Columns of every group, kept and dropped."""
+    st.plotly_chart(
+        figures.group_bars(groups, dark()),
+        key="groups",
+        config={"displayModeBar": False},
+        alt="Number of columns in each perceptual group, kept and dropped",
+    )
+    how_to_read(
+        "Every bar is a group of columns that may stand for one musical quality. A column is dropped where an "
+        f"earlier one of its group tells nearly the same (|r| above .95). {PROXY}"
+    )
 
 
 def group_table(run) -> pd.DataFrame | None:
@@ -102,6 +110,28 @@ def summary(run, groups: pd.DataFrame) -> None:
         parts.append(f"**{int(kept_components)}** principal components used")
     parts.append(f"{run.about['dataset']['n_tracks']} tracks of {run.about['dataset']['name']}")
     st.markdown(" · ".join(parts))
+
+
+def validity(run) -> None:
+    """Whether computed proxies follow what they are named after."""
+    st.divider()
+    st.subheader("Do the proxies follow what they are named after?")
+    table = run.table("validity")
+    st.plotly_chart(
+        figures.validity_map(table, dark()),
+        key="validity",
+        config={"displayModeBar": False},
+        alt="Correlation of each proxy with its planted quality and with every rating",
+    )
+    planted = "planted" in set(table["against"])
+    how_to_read(
+        (
+            "The first column is the test: the quality that was planted into these pieces, known from their notes. "
+            if planted
+            else "Nobody has rated or planted these qualities here, so their validity is that of the demo corpus. "
+        )
+        + "The others say what goes with the ratings, which need not be its cause. Hover to see the intervals."
+    )
 
 
 def all_columns(run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from test_pages import shown, text_of
@@ -89,6 +90,16 @@ def test_an_unknown_run_is_named_and_an_empty_folder_offers_the_cure(page, table
 def test_the_spectrum_tells_how_many_components_are_enough():
     table = pd.DataFrame({"group": "a_b", "component": [1, 2, 3, 4], "cumulative": [0.6, 0.94, 0.95, 1.0]})
     assert figures.spectrum_lines(table, False).data[0].name == "a b: 3"
+
+
+def test_validity_has_a_row_for_each_proxy_and_a_column_for_what_it_is_held_against():
+    rows = [("minorness", "planted", 9, 0.9, 0.8, 1.0), ("minorness", "valence", 9, -0.5, -0.7, 0.0)]
+    rows += [("register", "planted", 9, 0.7, 0.5, 0.8), ("register", "valence", 9, np.nan, np.nan, np.nan)]
+    table = pd.DataFrame(rows, columns=["proxy", "against", "n", "r", "low", "high"])
+    (heat,) = figures.validity_map(table, dark=False).data
+    assert list(heat.x) == ["planted", "valence"] and list(heat.y) == ["register", "minorness"]
+    np.testing.assert_array_equal(heat.z, [[0.7, np.nan], [0.9, -0.5]])
+    assert "+0.80" in heat.customdata[1][0]
 
 
 def test_dropped_columns_are_a_part_of_their_bar():

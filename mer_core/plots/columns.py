@@ -151,6 +151,40 @@ def selection_map(chosen: pd.DataFrame, labels: list[str], dark: bool) -> go.Fig
     return figure
 
 
+def validity_map(table: pd.DataFrame, dark: bool) -> go.Figure:
+    """Correlation of each proxy (row) with its planted quality and with every rating (columns).
+
+    table : columns proxy, against, n, r, low, high
+    """
+    colours, shown = palette(dark), table.iloc[::-1]
+    rows, others = list(dict.fromkeys(shown["proxy"])), list(dict.fromkeys(table["against"]))
+    grid = shown.pivot(index="proxy", columns="against", values="r").reindex(index=rows, columns=others)
+    text = shown.assign(text=[f"{r.r:+.2f} [{r.low:+.2f}, {r.high:+.2f}], {r.n} tracks" for r in shown.itertuples()])
+    hover = text.pivot(index="proxy", columns="against", values="text").reindex(index=rows, columns=others)
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(float),
+            x=[name.replace("_", " ") for name in others],
+            y=[name.replace("_", " ") for name in rows],
+            zmin=-1,
+            zmax=1,
+            colorscale=[[0, colours["against"]], [0.5, colours["wash"]], [1, colours["for"]]],
+            showscale=False,
+            xgap=2,
+            ygap=2,
+            text=grid.round(2).to_numpy(),
+            texttemplate="%{text:+.2f}",
+            textfont={"color": colours["ink"]},
+            customdata=hover.to_numpy(object),
+            hovertemplate="%{y} with %{x}: r %{customdata}<extra></extra>",
+        )
+    )
+    finish(figure, dark, 80 + 36 * len(rows))
+    figure.update_xaxes(side="top", showgrid=False)
+    figure.update_yaxes(showgrid=False)
+    return figure
+
+
 def _short(label: str) -> str:
     """The whole label is in the hover text; on a telephone a long one would leave the map no room."""
     return textwrap.shorten(label, LONGEST_LABEL, placeholder=" …")
