@@ -168,19 +168,21 @@ def test_two_stages(runs, capsys):
     assert "another network" in capsys.readouterr().err
 
 
-def test_recipes_are_compared_over_seeds(runs, capsys):
-    options = ["finetune", "--dataset", str(runs / "one"), *SMALL, "--epochs", "1"]
+def test_recipes_are_compared_over_seeds(runs):
+    options = ["finetune", "--dataset", str(runs / "one"), *SMALL]
     for seed in ("1", "2"):
-        assert main([*options, "--seed", seed, "--run-id", f"seed-{seed}"]) == 0
-    capsys.readouterr()
-    assert main(["compare", "--runs", "seed-1,seed-2,base", "--resamples", "20", "--run-id", "recipes"]) == 0
+        assert main([*options, "--epochs", "1", "--seed", seed, "--run-id", f"seed-{seed}"]) == 0
+        assert main([*options, "--epochs", "2", "--seed", seed, "--run-id", f"longer-{seed}"]) == 0
+    named = "seed-1,seed-2,longer-1,longer-2,base"
+    assert main(["compare", "--runs", named, "--resamples", "20", "--run-id", "recipes"]) == 0
+    pairs = read_run("recipes").table("comparison").set_index(["run_a", "run_b", "target", "metric"])
+    row = pairs.loc[("residual-cnn, all:1 (mean of 2 seeds)", "residual-cnn, all:2", "arousal", "r2")]
+    tables = [read_run(f"seed-{k}").predictions.query("target == 'arousal'").set_index("track_id") for k in (1, 2)]
+    true, predicted = tables[0]["true"], (tables[0]["predicted"] + tables[1]["predicted"]) / 2
+    assert row["a"] == pytest.approx(1 - ((true - predicted) ** 2).sum() / ((true - true.mean()) ** 2).sum())
     table = read_run("recipes").table("recipes")
-    assert table["schedule"].tolist() == ["all:1", "all:1", "all:3", "all:3"] and table["seeds"].tolist() == [
-        2,
-        2,
-        1,
-        1,
-    ]
+    assert table["schedule"].tolist() == [f"all:{k}" for k in (1, 1, 2, 2, 3, 3)]
+    assert table["seeds"].tolist() == [2, 2, 2, 2, 1, 1]
     each = [read_run(f"seed-{seed}").metrics["targets"]["valence"]["all"]["r2"][0] for seed in (1, 2)]
     row = table.iloc[0]
     assert row["target"] == "valence" and row["mean"] == pytest.approx(np.mean(each))

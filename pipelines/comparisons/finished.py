@@ -28,6 +28,8 @@ def compare(config, writer) -> None:
     writer.write_table("comparison", pd.DataFrame(rows))
     writer.write_json("metrics.json", {"schema": 1, "protocol": None, "targets": {}, "pairs": pairs})
     recipes = recipe_table(runs)
+    over_seeds = recipe_rows(runs, config)
+    rows += over_seeds
     if len(recipes):
         writer.write_table("recipes", recipes)
     leaks = dict.fromkeys(sentence for pair in pairs for sentence in pair["leaks"])
@@ -60,6 +62,40 @@ def recipe_table(runs: list):
         seeds=("seed", "nunique"), mean=("r2", "mean"), sd=("r2", "std"), low=("r2", "min"), high=("r2", "max")
     )
     return found.reset_index()
+
+
+def recipe_rows(runs: list, config) -> list[dict]:
+    """Recipes of several seeds against each other: their predictions averaged over the same seeds, then paired.
+
+    Rows as those of `pair_rows`; a recipe is named "network, schedule" and what it was pretrained on.
+    """
+    import pandas as pd
+
+    from mer_core.evaluate.significance import paired_bootstrap
+
+    members: dict[str, dict[int, object]] = {}
+    for run in runs:
+        if (training := run.about.get("training")) is not None and not run.about["leaks"]:
+            source = training["pretrained_on"] or {}
+            after = f" after {source.get('run', source['dataset'])}" if source else ""
+            name = f"{run.about['features']['name']}, {training['schedule']}{after}"
+            members.setdefault(name, {})[run.about["seed"]] = run
+    rows = []
+    for a, b in combinations(members, 2):
+        seeds = sorted(members[a].keys() & members[b].keys())
+        if len(seeds) < 2:
+            continue
+        tables = [
+            pd.concat([members[name][seed].predictions for seed in seeds])
+            .groupby(["target", "track_id"], sort=False)[["true", "predicted"]]
+            .mean()
+            .reset_index()
+            for name in (a, b)
+        ]
+        groups = members[a][seeds[0]].tracks.set_index("track_id")["group"]
+        found = paired_bootstrap(*tables, groups, config.resamples, config.seed)
+        rows += pair_rows({"a": f"{a} (mean of {len(seeds)} seeds)", "b": b, "targets": found})
+    return rows
 
 
 def recipe_sentences(recipes) -> list[str]:
