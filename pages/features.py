@@ -113,24 +113,24 @@ def summary(run, groups: pd.DataFrame) -> None:
 
 
 def validity(run) -> None:
-    """Whether computed proxies follow what they are named after."""
-    st.divider()
-    st.subheader("Do the proxies follow what they are named after?")
+    """Whether computed proxies follow what they are named after, and what they go with."""
     table = run.table("validity")
+    planted = "planted" in set(table["against"])
+    st.divider()
+    st.subheader("Do the proxies follow what they are named after?" if planted else "What do the proxies go with?")
     st.plotly_chart(
         figures.validity_map(table, dark()),
         key="validity",
         config={"displayModeBar": False},
         alt="Correlation of each proxy with its planted quality and with every rating",
     )
-    planted = "planted" in set(table["against"])
+    test = (
+        "The first column is the test: the quality that was planted into these pieces, known from their notes. "
+        if planted
+        else "Nobody has rated or planted these qualities here; how valid they are is measured on the demo corpus. "
+    )
     how_to_read(
-        (
-            "The first column is the test: the quality that was planted into these pieces, known from their notes. "
-            if planted
-            else "Nobody has rated or planted these qualities here, so their validity is that of the demo corpus. "
-        )
-        + "The others say what goes with the ratings, which need not be its cause. Hover to see the intervals."
+        f"{test}Correlations with ratings say what goes with them, which need not be their cause. Hover for intervals."
     )
 
 
