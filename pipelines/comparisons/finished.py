@@ -25,11 +25,10 @@ def compare(config, writer) -> None:
         rows += pair_rows(pair)
     facts = {key: runs[0].about.get(key) for key in ("dataset", "targets", "weights")}
     writer.about(**facts, protocol=None, seed=config.seed, compared=[run.run_id for run in runs])
-    writer.write_table("comparison", pd.DataFrame(rows))
     writer.write_json("metrics.json", {"schema": 1, "protocol": None, "targets": {}, "pairs": pairs})
     recipes = recipe_table(runs)
-    over_seeds = recipe_rows(runs, config)
-    rows += over_seeds
+    rows += recipe_rows(runs, config)
+    writer.write_table("comparison", pd.DataFrame(rows))
     if len(recipes):
         writer.write_table("recipes", recipes)
     leaks = dict.fromkeys(sentence for pair in pairs for sentence in pair["leaks"])
