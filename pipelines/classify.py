@@ -38,7 +38,7 @@ class Config:
     pretrain: str = option(
         "", "corpus of other music on which vit or residual-cnn learns first: 'composed', or a folder like --dataset"
     )
-    epochs: int = option(0, "at most, of a network that is trained (0: 40, or 30 of --pretrain)")
+    epochs: int = option(0, "at most, of a network that is trained (0: 40, or 12 of --pretrain)")
     seed: int = option(42, "seed of folds, training and resampling")
     resamples: int = option(1000, "bootstrap resamples (over groups) of each interval")
     workers: int = option(0, "threads (0: one per core)")

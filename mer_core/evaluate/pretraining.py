@@ -34,7 +34,7 @@ SILENCE = -1.0  # in spectrograms
 CHECKED = 0.1  # share of the groups on which the best epoch is chosen
 FEWEST_GROUPS = 10
 RECIPE = Recipe(
-    epochs=30, batch_size=16, learning_rate=1e-3, weight_decay=1e-2, schedule="cosine", warm_up=2, averaging=0.99
+    epochs=12, batch_size=16, learning_rate=1e-3, weight_decay=1e-2, schedule="cosine", warm_up=2, averaging=0.99
 )
 
 
