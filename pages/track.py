@@ -143,6 +143,17 @@ def reasons(run, row: pd.Series, target: str) -> None:
     """From the average prediction to this one, step by step."""
     st.divider()
     st.subheader(f"What moved its {target}?")
+    if run.about["pipeline"] == "midlevel":
+        st.write("This run makes its ratings from named qualities: see what each of them adds, and change them, on")
+        link(
+            "pages/midlevel.py",
+            "Mid-level",
+            icon=":material/piano:",
+            midlevel=run.run_id,
+            run=run.run_id,
+            track=row["track_id"],
+        )
+        return
     if "shap" not in run.explanation_names():
         st.write("This run has not been explained yet. Make the explanation with:")
         st.code(f"python -m pipelines explain --run {run.run_id} --method shap", language="bash")

@@ -164,3 +164,9 @@ def test_figures_say_where_qualities_come_from(runs):
     marks = drawn[1].data[-1]
     rows = effects[(effects["rating"] == "valence") & (effects["track_id"] == track)].set_index("quality")["effect"]
     assert sorted(marks.x) == pytest.approx(sorted(rows))
+
+
+def test_the_track_page_leads_to_the_qualities(runs):
+    app = shown("pages/track.py", run="named")
+    assert not app.exception and not app.error
+    assert "named qualities" in text_of(app) and "--method shap" not in text_of(app)
