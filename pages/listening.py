@@ -109,6 +109,12 @@ def score(run: Run) -> None:
         f"It calls **{value:.0%}** of happy and sad clips rightly{interval}, where guessing gives 50 %; no clip, nor "
         f"its album or piece, was learned from.{calibrated} {run.about.get('classes', '')}"
     )
+    if taught := run.about.get("pretrained"):
+        note = f"; {taught['note']}" if taught.get("note") else ""
+        st.caption(
+            f"Its network first learned to tell what is played from {taught['tracks']} clips of {taught['groups']} "
+            f"other pieces or albums ({taught['dataset']}{note})."
+        )
     with st.expander("Can its probabilities be believed?"):
         st.plotly_chart(
             reliability_figure(run.table("reliability"), dark()),

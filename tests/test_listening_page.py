@@ -186,10 +186,12 @@ def test_why_there_is_no_map_is_said(root, tmp_path, monkeypatch):
     assert "Make its map" not in [button.label for button in app.button]
     folder = write_classifier(tmp_path, explained=False)
     about = json.loads((folder / "run.json").read_text())
-    about |= {"weights": None, "model": "vit", "features": about["features"] | {"name": "vit"}}
+    taught = {"tracks": 1224, "groups": 306, "dataset": "composed", "note": "one rule"}
+    about |= {"pretrained": taught, "weights": None, "model": "vit", "features": about["features"] | {"name": "vit"}}
     write_json(folder / "run.json", about)
     monkeypatch.setenv("MER_ARTIFACTS", str(tmp_path))
     said = text_of(shown())
+    assert "1224 clips of 306 other pieces or albums (composed; one rule)" in said
     assert "kept no networks" in said and "classify --network vit" in said and "linear model" not in said
     (folder / "model").mkdir()
     write_json(folder / "model" / "network.json", {})
