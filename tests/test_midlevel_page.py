@@ -170,3 +170,17 @@ def test_the_track_page_leads_to_the_qualities(runs):
     app = shown("pages/track.py", run="named")
     assert not app.exception and not app.error
     assert "named qualities" in text_of(app) and "--method shap" not in text_of(app)
+
+
+def test_what_it_takes_to_hear_a_run_is_said(runs, tmp_path):
+    from types import SimpleNamespace
+
+    from ui.evidence import explainable
+
+    def run_of(network: str, main: str):
+        about = {"pipeline": "midlevel", "features": {"name": network}, "midlevel": {"main": main}}
+        return SimpleNamespace(about=about | {"weights": [{"name": "musicnn-mtt"}]}, folder=tmp_path)
+
+    assert explainable(run_of("musicnn-mtt@dense", "joint"))
+    assert not explainable(run_of("musicnn-mtt@dense", "a2e")) and not explainable(run_of("musicnn-mtt+notes", "joint"))
+    assert "pretrained networks alone" in text_of(shown("pages/midlevel.py"))

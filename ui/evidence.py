@@ -255,12 +255,20 @@ def explainable(run: Run) -> bool:
     about, features = run.about, str(run.about["features"]["name"])
     if about["pipeline"] == "classify":
         return bool(about.get("weights")) or (run.folder / "model" / "network.json").is_file()
+    if about["pipeline"] == "midlevel":
+        heard = {weights["name"] for weights in about.get("weights") or ()}
+        return about["midlevel"]["main"] != "a2e" and all(p.partition("@")[0] in heard for p in features.split("+"))
     one = bool(about.get("weights")) and "+" not in features and not features.endswith(("-tags", ":mean-std"))
     return about["pipeline"] == "train" and one and about["model"] in ("ridge", "elasticnet")
 
 
 def _needed(run: Run) -> str:
     """What it would take to hear a run that cannot be heard."""
+    if run.about["pipeline"] == "midlevel":
+        return (
+            "that needs qualities and pretrained networks alone, such as `python -m pipelines midlevel --network "
+            "musicnn-mtt@dense`, or `--network vgg --explain all` when the run is made."
+        )
     if run.about["pipeline"] == "classify":
         network = run.about["features"]["name"]
         return (
