@@ -189,6 +189,28 @@ def test_recipes_are_compared_over_seeds(runs):
     assert row["sd"] == pytest.approx(abs(each[0] - each[1]) / np.sqrt(2))
 
 
+@pytest.mark.parametrize("network", ["ast", "ast-44k", "mobilenet-musicnn"])
+def test_other_networks_run_with_random_weights_and_say_so(runs, monkeypatch, network):
+    from mer_core.models.backbones.hub import MODELS
+    from ui.frame import badges
+
+    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    small = {"depth_multiplier": 0.1, "finegrained_output": True, "min_depth": 4, "depth_divisible_by": 4}
+    for name, value in (tiny if network.startswith("ast") else small).items():
+        monkeypatch.setitem(MODELS[network.partition("-")[0]].published, name, value)
+    monkeypatch.setattr("mer_core.models.networks.stages.PICTURE", 32)
+    options = ["--network", network, "--weights", "random", "--unfreeze", "head:1,last-1:1", "--resamples", "20"]
+    assert main(["finetune", "--dataset", str(runs / "one"), *options, "--run-id", f"of-{network}"]) == 0
+    run = read_run(f"of-{network}")
+    assert "random weights" in [text for text, *_ in badges(run.about)]
+    assert (
+        run.predictions["predicted"].between(1 if "mobile" in network else -9, 9 if "mobile" in network else 19).all()
+    )
+    steps = json.loads((run.folder / "steps.json").read_text())["rounds"]["0"]
+    assert [step["step"] for step in steps] == ["head:1", "last-1:1"] and steps[0]["trained"] < steps[1]["trained"]
+    assert main(["predict", "--run", run.run_id, str(runs / "one" / "03.flac")]) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

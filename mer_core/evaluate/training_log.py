@@ -59,12 +59,13 @@ class TrainingLog:
         if not self.rows:
             return "no epoch was trained: the head was solved"
         table = self.table()
-        later = table[table["epoch"] > 0]
-        share = (later["loader_share"] * later["seconds"]).sum() / later["seconds"].sum() if len(later) else math.nan
-        return (
-            f"{len(table)} epochs in {table['seconds'].sum():.0f} s; "
-            f"{share:.1%} of the time after first epochs went into loading batches"
-        )
+        later, text = table[table["epoch"] > 0], f"{len(table)} epochs in {table['seconds'].sum():.0f} s"
+        if len(later):
+            share = (later["loader_share"] * later["seconds"]).sum() / later["seconds"].sum()
+            text += f"; {share:.1%} of the time after first epochs went into loading batches"
+        if "pieces" in table and table["pieces"].max() > 1:
+            text += f"; batches were cut in {table['pieces'].max()} to fit into the accelerator's memory"
+        return text
 
     def _scores(self, outputs: np.ndarray, true: np.ndarray) -> dict:
         """R2 and Pearson's r of each target on the validation part."""

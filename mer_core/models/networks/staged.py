@@ -18,14 +18,14 @@ class Staged(nn.Module):
 
     stages : by name, in their order; the last is the head
     always : names of stages that are trained whatever is frozen, since nothing has trained them before
-    to_normalise : the module of its first stage whose `mean` and `spread` are those of the training tracks, if any
+    to_normalise : name of the module whose `mean` and `spread` are those of the training tracks, if any
     """
 
     def __init__(self, stages: dict[str, nn.Module], always: tuple[str, ...] = ()):
         super().__init__()
         self.stages = nn.ModuleDict(stages)
         self.always = always
-        self.to_normalise: nn.Module | None = None
+        self.to_normalise: str | None = None
         self.fixed_norms = False
         self.frozen: frozenset[str] = frozenset()
 

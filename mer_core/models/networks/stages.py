@@ -181,7 +181,7 @@ def staged_ast(model: nn.Module, outputs: int, normal: tuple[float, float] | Non
     first = Normalised(*(normal or (0.0, 1.0)))
     stages = {"patches": nn.Sequential(first, model.embeddings), **layers}
     staged = Staged(stages | {"head": MeanTokens(model.layernorm, model.config.hidden_size, outputs)})
-    staged.to_normalise = first if normal is None else None
+    staged.to_normalise = "stages.patches.0" if normal is None else None
     return staged
 
 

@@ -6,6 +6,7 @@ Conventions as in `spectrograms`: (frames, bands) float16; every style has `rate
 
 from __future__ import annotations
 
+import threading
 import warnings
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from mer_core.models.backbones import front_ends
 from mer_core.models.backbones.hub_front_ends import AST_RATE, MEL_STYLES
 
 FLOOR = 1e-10
+IMPORTING = threading.Lock()  # transformers cannot be imported by two threads at once
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class KaldiBank:
 
     def compute(self, samples: np.ndarray) -> np.ndarray:
         """(frames, 128) float16."""
-        from transformers import ASTFeatureExtractor
+        with IMPORTING:
+            from transformers import ASTFeatureExtractor
 
         count = max(1, 1 + (len(samples) - 400) // 160)
         with warnings.catch_warnings():  # its lowest filters fall between two bins and are empty, as published
@@ -98,7 +101,9 @@ class Decibels:
         options = {"sr": self.rate, "n_fft": self.n_fft, "hop_length": self.hop, "n_mels": self.bands}
         if self.htk:
             options |= {"htk": True, "norm": None, "pad_mode": "reflect"}
-        power = librosa.feature.melspectrogram(y=samples, **options)
+        with warnings.catch_warnings():  # with a short Fourier window the lowest bands fall between two bins
+            warnings.filterwarnings("ignore", message="Empty filters detected")
+            power = librosa.feature.melspectrogram(y=samples, **options)
         return (10 * np.log10(np.maximum(power, FLOOR))).T.astype(np.float16)
 
 

@@ -128,7 +128,7 @@ def untouched(tuning: Tuning) -> bool:
 def _fit_step(network, material, tuning, step, number, folder, report, say) -> dict:
     """One step of the schedule; what happened."""
     if number == 0 and network.to_normalise is not None:
-        _normalise(network.to_normalise, material)
+        _normalise(network.get_submodule(network.to_normalise), material)
     first = network.freeze(step.trained(len(network.names)), tuning.fixed_norms)
     trained, total = network.counts()
     say(f"step {number + 1}, {step}: {trained:,} of {total:,} parameters are trained")
