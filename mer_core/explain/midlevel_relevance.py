@@ -1,8 +1,8 @@
 """Two levels: from a rating to the qualities that make it, and from these to the place in the sound where they are.
 
-After Chowdhury, Vall, Haunschmid & Widmer 2019 (arXiv 1907.03572) and Haunschmid et al. (arXiv 1905.11760 asks for the
-second level). A rating is a linear function of qualities, and relevance propagation is linear in what is propagated, so
-the map of a rating is the sum of its qualities' maps times their weights, exactly.
+After Haunschmid, Chowdhury & Widmer 2019, "Two-level explanations in music emotion recognition" (arXiv 1905.11760). A
+rating is a linear function of qualities, and relevance propagation is linear in what is propagated, so the map of a
+rating is the sum of its qualities' maps times their weights, exactly.
 
 A head with a Gaussian kernel is no sum over dimensions. Its integrated gradients (M. Sundararajan et al., ICML 2017),
 along the straight line from the average training track, are: they add up to prediction - base.
