@@ -311,11 +311,11 @@ def _save(content: dict, path: Path) -> None:
 
 @torch.no_grad()
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Exponential moving average of weights; statistics of batch norm are taken over as they are."""
+    """Exponential moving average of weights and, as they belong to these, of batch norms' statistics."""
     for mine, other in zip(average.parameters(), network.parameters(), strict=True):
         mine.lerp_(other, 1 - decay)
     for mine, other in zip(average.buffers(), network.buffers(), strict=True):
-        mine.copy_(other)
+        mine.lerp_(other, 1 - decay) if mine.is_floating_point() else mine.copy_(other)
 
 
 def _set_rates(state: _State, recipe: Recipe, epoch: int) -> None:
