@@ -2,7 +2,7 @@
 
 Those are shipped that follow the planted quality of the demo corpus with r >= 0.7 (VALIDITY). They were chosen on other
 pieces, those of the composed corpus; dissonance alone was changed after a look at the demo, which cost it .03 there but
-lets it tell rough chords from smooth ones. LEFT_OUT names those that do not follow. Valid on rendered notes does not mean
+lets it tell rough chords from smooth ones. LEFT_OUT names those that do not follow. Valid on rendered notes need not be
 valid on any recording.
 
 References
