@@ -81,7 +81,7 @@ def clip_card(run, row: pd.Series) -> None:
         st.markdown(f"{target.capitalize()}: rated **{row[target]:.1f}**, {predicted}")
     if "shap" in run.explanation_names():
         found = data.explanation(run)
-        plain = data.plain_words(found, "musical")
+        plain = data.track_words(found, "musical", row["track_id"])
         for target in [t for t in ("valence", "arousal") if t in found.targets]:
             parts = data.effects(run, target, "musical").loc[row["track_id"]]
             start = float(data.base(run, target)[row["track_id"]])

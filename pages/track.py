@@ -161,7 +161,7 @@ def reasons(run, row: pd.Series, target: str) -> None:
     track = row["track_id"]
     groups = data.effects(run, target, "musical").loc[track]
     start = float(data.base(run, target)[track])
-    plain = data.plain_words(data.explanation(run), "musical")
+    plain = data.track_words(data.explanation(run), "musical", track)
     cues = ", ".join(f"{name.removeprefix('cue_')} **{row[name]}**" for name in data.cue_columns(row))
     if cues:
         st.caption(f"What is true of it: this clip was composed with {cues}; its ratings follow from these.")
@@ -170,7 +170,8 @@ def reasons(run, row: pd.Series, target: str) -> None:
         level = choose_one("Level", data.LEVELS, "level", LEVEL_HELP)
         top = st.slider("Steps", 3, 20, 8, key="steps", bind="query-params", width=220)
     parts = data.effects(run, target, level).loc[track]
-    labels = data.plain_words(data.explanation(run), level)
+    found = data.explanation(run)
+    labels = data.plain_words(found, level) if level == "column" else data.track_words(found, level, track)
     st.plotly_chart(
         plots.waterfall(parts, start, labels, target, data.scale(run), dark(), top),
         key="waterfall",

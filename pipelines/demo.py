@@ -14,8 +14,10 @@ from pipelines import PIPELINES, option
 BACKBONE = "musicnn-mtt"
 # Run, pipeline, options: in the order in which they are worth waiting for. The app opens on the first.
 RUNS = (
+    ("demo-proxies", "train", {"features": "proxies", "model": "blend"}),
     ("demo-extra-trees", "train", {"model": "extra-trees"}),
     ("demo-happy-sad", "classify", {"network": BACKBONE}),
+    ("demo-midlevel", "midlevel", {"network": f"{BACKBONE}@dense"}),
     ("demo-musicnn", "train", {"features": BACKBONE, "model": "ridge"}),
     ("demo-words", "train", {"features": f"{BACKBONE}-tags", "model": "ridge"}),
     ("demo-ridge", "train", {"model": "ridge"}),

@@ -300,3 +300,13 @@ def test_sentence_names_the_largest_reasons_in_order():
 def test_nearest_ids_by_number_or_spelling():
     assert selection.nearest("1001", ["2", "999", "1003", "5000"], 2) == ["1003", "999"]
     assert selection.nearest("bach-1", ["mozart-1", "bach-11", "x"], 1) == ["bach-11"]
+
+
+def test_words_of_a_single_column_say_whether_a_track_has_much_of_it(runs):
+    found = data.explanation(data.open_run("demo-extra-trees"))
+    words, track = data.track_words(found, "column", found.tracks[0]), found.tracks[0]
+    for number, column in enumerate(found.columns.index[:5]):
+        much = found.features[0, number] > np.nanmedian(found.features[:, number])
+        assert words[column] == f"{'high' if much else 'low'} {found.columns.loc[column, 'plain']}"
+    group = found.columns["musical"].value_counts().index[0]
+    assert data.track_words(found, "musical", track)[group] == data.plain_words(found, "musical")[group]

@@ -245,6 +245,17 @@ MUSICAL_WORDS = {
 }
 
 
+def track_words(found: FeatureExplanation, level: str, track: str) -> dict[str, str]:
+    """Plain words as in `plain_words`; those of a single column say whether this track has much or little of it."""
+    words, names = plain_words(found, level), found.columns.index if level == "column" else found.columns[level]
+    row = found.tracks.index(track)
+    for name, count in pd.Series(names).value_counts().items():
+        value, all_values = (found.features[rows, np.asarray(names == name)] for rows in (row, slice(None)))
+        if count == 1 and np.isfinite(value[0]):
+            words[name] = f"{'high' if value[0] > np.nanmedian(all_values) else 'low'} {words[name]}"
+    return words
+
+
 def plain_words(found: FeatureExplanation, level: str) -> dict[str, str]:
     """Plain words by name at a level, taken from the table of columns."""
     columns = found.columns
