@@ -21,7 +21,7 @@ def stop_without_runs() -> None:
         st.stop()
     st.subheader("No runs yet")
     st.write(
-        "A run is a model that was trained and tested, with the reasons for every prediction. The demo makes three of "
+        "A run is a model that was trained and tested, with the reasons for every prediction. The demo makes some of "
         "them from music composed on this machine: no data needed, a few minutes."
     )
     if st.button("Make the demo runs", type="primary", icon=":material/play_arrow:"):
