@@ -339,7 +339,7 @@ def run_app(port: int, browser: bool) -> int:
 def run_tests(pytest_arguments: list) -> int:
     """Run the linter, the formatter's check and the tests, each in any case; exit code of the first that fails."""
     failed = {}
-    tests = ["pytest", "-n", "auto", "--dist", "loadfile", *pytest_arguments]  # a file's tests share what is expensive
+    tests = ["pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *pytest_arguments]  # file by file
     for step in (["ruff", "check", "."], ["ruff", "format", "--check", "."], tests):
         say(f"$ {' '.join(step)}")
         done = subprocess.run([venv_python(), "-m", *step], cwd=str(HERE), env=clean_environment())
