@@ -17,7 +17,7 @@ RUNS = (
     ("demo-proxies", "train", {"features": "proxies", "model": "blend"}),
     ("demo-extra-trees", "train", {"model": "extra-trees"}),
     ("demo-happy-sad", "classify", {"network": BACKBONE}),
-    ("demo-midlevel", "midlevel", {"network": f"{BACKBONE}@dense"}),
+    ("demo-midlevel", "midlevel", {"network": f"{BACKBONE}@dense+notes"}),
     ("demo-musicnn", "train", {"features": BACKBONE, "model": "ridge"}),
     ("demo-words", "train", {"features": f"{BACKBONE}-tags", "model": "ridge"}),
     ("demo-ridge", "train", {"model": "ridge"}),
