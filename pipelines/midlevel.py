@@ -41,7 +41,7 @@ class Config:
     head: str = option(
         "kernel-ridge", "on embeddings; ridge can be traced back to the sound", ("kernel-ridge", "ridge")
     )
-    pretrain: str = option("", "folder of a composed corpus with planted qualities that is learned besides")
+    pretrain: str = option("", "'composed', or another corpus with planted qualities, that is learned besides")
     weights: str = option(
         "", "pretrained weights: a folder, 'hub' to download, 'random' (empty: MER_WEIGHTS, or what packages bring)"
     )
