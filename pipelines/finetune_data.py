@@ -125,6 +125,7 @@ def pretrained(config, setup, dataset, folder: Path, log, say, progress) -> tupl
     other = other_dataset(config)
     if other.fingerprint() == dataset.fingerprint():
         raise UserError(f"--pretrain {config.pretrain} is the data set itself; name another one")
+    check_other_music(config.pretrain, other.tracks["path"], dataset)
     from mer_core.evaluate.finetuning import pretrain
     from mer_core.models.training.schedule import Step
 
@@ -140,11 +141,22 @@ def pretrained(config, setup, dataset, folder: Path, log, say, progress) -> tupl
     state = pretrain(replace(setup, tuning=tuning), corpus, folder / "pretraining", log.add, say)
     record = {
         "dataset": other.name,
-        "fingerprint": other.fingerprint(),
+        "saw": [other.fingerprint()],
         "tracks": len(ratings),
         "epochs": str(steps[0]),
     }
     return state, record | {"synthetic": other.synthetic, "teacher": config.teacher or None}
+
+
+def check_other_music(name: str, paths, dataset) -> None:
+    """Raise UserError where a recording that is learned from is one of those to be tested."""
+    from mer_core.datasets.overlap import shared_audio
+
+    if found := shared_audio(paths, dataset.tracks["path"]):
+        raise UserError(
+            f"--pretrain {name} holds {found[0]}, which is {found[1]} of {dataset.name}: tested tracks would have been "
+            "learned; pretrain on other music"
+        )
 
 
 def other_dataset(config):
@@ -172,16 +184,20 @@ def _from_run(config, dataset) -> tuple[dict, dict]:
     run = read_run(config.pretrain)
     if run.about["pipeline"] != "finetune":
         raise UserError(f"--pretrain {config.pretrain} is a run of {run.about['pipeline']!r}; name one of finetune")
-    if run.about["dataset"]["fingerprint"] == dataset.fingerprint():
+    # What its weights have seen, also before the run: its own data set, and those that it went on from.
+    saw = [run.about["dataset"]["fingerprint"], *((run.about["training"]["pretrained_on"] or {}).get("saw", ()))]
+    if dataset.fingerprint() in saw:
         raise UserError(
             f"--pretrain {config.pretrain} learned from this very data set, tested tracks too; name another"
         )
+    check_other_music(config.pretrain, run.table("tracks")["path"], dataset)
     saved = load_networks(run.folder / "model")
     if saved.network != config.network:
         raise UserError(f"--pretrain {config.pretrain} holds {saved.network}, not {config.network}")
     record = {
         "run": run.run_id,
         "dataset": run.about["dataset"]["name"],
+        "saw": saw,
         "synthetic": run.about["dataset"]["synthetic"],
     }
     return body_of(saved.models[0]), record

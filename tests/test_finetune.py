@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,19 @@ def test_leaky_pieces_say_so(runs):
     assert len(run.predictions) == 48 and run.metrics["chunks"]["targets"]["valence"]["all"]["n"] == 72
 
 
+def test_the_same_recordings_under_other_names_are_no_other_music(runs, capsys):
+    copy = runs / "copy"
+    copy.mkdir()
+    table = pd.read_csv(runs / "one" / "tracks.csv", dtype=str).head(12)
+    for number, path in enumerate(table["path"]):
+        shutil.copy(runs / "one" / path, copy / f"renamed-{number}.flac")
+    renamed = {"track_id": [f"r{n}" for n in range(12)], "path": [f"renamed-{n}.flac" for n in range(12)]}
+    table.assign(**renamed, group=[f"h{n // 2}" for n in range(12)]).to_csv(copy / "tracks.csv", index=False)
+    options = ["finetune", "--dataset", str(runs / "one"), *SMALL, "--epochs", "1", "--pretrain", str(copy)]
+    assert main([*options, "--run-id", "copied"]) == 2
+    assert "renamed-" in (said := capsys.readouterr().err) and "pretrain on other music" in said
+
+
 def test_two_stages(runs, capsys):
     options = ["finetune", "--dataset", str(runs / "one"), *SMALL, "--epochs", "1", "--pretrain-epochs", "1"]
     assert main([*options, "--pretrain", str(runs / "other"), "--run-id", "after"]) == 0
@@ -154,9 +168,11 @@ def test_two_stages(runs, capsys):
     assert about["training"]["pretrained_on"]["tracks"] == 20 and "after other" in about["model"]
     assert any("Pretrained on other" in note for note in about["notes"])
     assert set(read_run("after").table("curves")["phase"]) == {"pretraining", "fine-tuning"}
-    elsewhere = ["finetune", "--dataset", str(runs / "other"), *SMALL, "--epochs", "1", "--pretrain", "after"]
+    third = write_corpus(runs / "third", 20, 7)
+    elsewhere = ["finetune", "--dataset", str(third), *SMALL, "--epochs", "1", "--pretrain", "after"]
     assert main([*elsewhere, "--run-id", "third"]) == 0
-    assert read_run("third").about["training"]["pretrained_on"]["run"] == "after"
+    source = read_run("third").about["training"]["pretrained_on"]
+    assert source["run"] == "after" and len(source["saw"]) == 2
     for wrong, said in (
         (str(runs / "one"), "data set itself"),
         ("after", "this very data set"),
@@ -164,6 +180,9 @@ def test_two_stages(runs, capsys):
     ):
         assert main([*options, "--pretrain", wrong, "--run-id", "wrong"]) == 2
         assert said in capsys.readouterr().err
+    other = ["finetune", "--dataset", str(runs / "other"), *SMALL, "--epochs", "1", "--run-id", "wrong"]
+    assert main([*other, "--pretrain", "third"]) == 2, "seen two runs before"
+    assert "this very data set" in capsys.readouterr().err
     assert main([*elsewhere, "--width", "8", "--run-id", "wrong"]) == 2
     assert "another network" in capsys.readouterr().err
 
