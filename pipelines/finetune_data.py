@@ -122,6 +122,8 @@ def pretrained(config, setup, dataset, folder: Path, log, say, progress) -> tupl
 
     if (runs_root() / config.pretrain / "run.json").exists():
         return _from_run(config, dataset)
+    from mer_core.datasets.overlap import check_other_music
+
     other = other_dataset(config)
     if other.fingerprint() == dataset.fingerprint():
         raise UserError(f"--pretrain {config.pretrain} is the data set itself; name another one")
@@ -148,17 +150,6 @@ def pretrained(config, setup, dataset, folder: Path, log, say, progress) -> tupl
     return state, record | {"synthetic": other.synthetic, "teacher": config.teacher or None}
 
 
-def check_other_music(name: str, paths, dataset) -> None:
-    """Raise UserError where a recording that is learned from is one of those to be tested."""
-    from mer_core.datasets.overlap import shared_audio
-
-    if found := shared_audio(paths, dataset.tracks["path"]):
-        raise UserError(
-            f"--pretrain {name} holds {found[0]}, which is {found[1]} of {dataset.name}: tested tracks would have been "
-            "learned; pretrain on other music"
-        )
-
-
 def other_dataset(config):
     """The data set to pretrain on: in any layout, or the Deezer lists with their previews."""
     from mer_core.datasets import load
@@ -177,6 +168,7 @@ def other_dataset(config):
 
 def _from_run(config, dataset) -> tuple[dict, dict]:
     """The first network of a finished run on another data set."""
+    from mer_core.datasets.overlap import check_other_music
     from mer_core.evaluate.finetuning import body_of
     from mer_core.models.training.saved import load_networks
     from mer_core.runs import read_run

@@ -68,6 +68,8 @@ def execute(config: Config, job, run_id: str, span: tuple[float, float] = (0.0, 
         raise UserError(f"--epochs {config.epochs} is too small; give at least 1")
     if config.network == VGG and config.midlevel == "transferred":
         raise UserError("--midlevel transferred needs embeddings: give another --network than vgg")
+    if config.network == VGG and config.head != "kernel-ridge":
+        raise UserError(f"--head {config.head} is for embeddings; --network vgg has its own: leave --head out")
     with RunWriter(run_id, "midlevel", config, job, span) as writer:
         writer.progress(0.0, f"loading {config.dataset}")
         dataset = load(config.dataset, config.layout, config.labels)
@@ -154,6 +156,7 @@ def learning_of(config: Config, dataset, corpus, ratings: list[str], kind: str, 
 def corpus_of(config: Config, dataset, kind: str):
     """The corpus with planted qualities that is learned besides or transferred from; None where none is needed."""
     from mer_core.datasets import load
+    from mer_core.datasets.overlap import check_other_music
 
     if config.pretrain and kind not in ("truth", "transferred"):
         raise UserError(
@@ -164,6 +167,8 @@ def corpus_of(config: Config, dataset, kind: str):
     corpus = load(config.pretrain or "demo")
     if corpus.root == dataset.root:
         raise UserError(f"--pretrain {corpus.root} is the dataset itself; name another corpus")
+    if kind == "transferred":  # where truth is learned besides, pieces that both have are left out
+        check_other_music(corpus.name, corpus.tracks["path"], dataset)
     return corpus
 
 

@@ -92,6 +92,7 @@ def test_all_schemes_are_kept_with_their_qualities(runs):
         (["--pretrain", "nowhere"], "'nowhere' does not exist"),
         (["--epochs", "0"], "--epochs 0"),
         (["--network", "vgg", "--midlevel", "transferred"], "needs embeddings"),
+        (["--network", "vgg", "--head", "ridge"], "leave --head out"),
         (["--network", "nothing"], "'nothing'"),
     ],
 )

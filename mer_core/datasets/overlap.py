@@ -7,6 +7,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from mer_core.datasets.dataset import Dataset
+from mer_core.errors import UserError
+
+
+def check_other_music(name: str, paths: Iterable[str | Path | None], dataset: Dataset) -> None:
+    """Raise UserError where a recording that is learned from (--pretrain `name`) is one of those to be tested."""
+    if found := shared_audio(paths, dataset.tracks["path"]):
+        raise UserError(
+            f"--pretrain {name} holds {found[0]}, which is {found[1]} of {dataset.name}: tested tracks would have been "
+            "learned; pretrain on other music"
+        )
+
 
 def shared_audio(ours: Iterable[str | Path | None], theirs: Iterable[str | Path | None]) -> tuple[Path, Path] | None:
     """The first file of ours whose bytes are those of one of theirs, and that one; None where there is none.

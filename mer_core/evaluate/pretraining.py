@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from mer_core.datasets.dataset import Dataset
+from mer_core.datasets.overlap import check_other_music
 from mer_core.errors import UserError
 from mer_core.evaluate.happy_sad import Classified, FoldNetwork, classify_embeddings
 from mer_core.evaluate.own_networks import builder, last_layer
@@ -68,7 +69,7 @@ def lessons(dataset: Dataset, tracks: list[str]) -> pd.DataFrame:
 
 
 def check_apart(teaching: Dataset, tested: Dataset) -> None:
-    """Raise UserError where a track or group of the one corpus is in the other."""
+    """Raise UserError where a track, group or recording of the one corpus is in the other."""
     for kind, ours, theirs in (
         ("track", teaching.tracks.index, tested.tracks.index),
         ("group", teaching.tracks["group"], tested.tracks["group"]),
@@ -78,6 +79,7 @@ def check_apart(teaching: Dataset, tested: Dataset) -> None:
                 f"--pretrain {teaching.name} shares the {kind} {shared[0]!r} with {tested.name}, which would leak into "
                 "every fold; pretrain on a corpus of other music"
             )
+    check_other_music(teaching.name, teaching.tracks["path"], tested)
 
 
 def pretrain(
